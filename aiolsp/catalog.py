@@ -1,0 +1,283 @@
+"""The table of programs: name, mechanism, page of the book, and the options that a program and its twin share.
+
+One entry serves the program, its twin, ``python -m aiolsp`` and the tests, so that none can differ from the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One command-line option: its names, and what ``argparse.add_argument`` takes besides."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the book: what it shows, where the book has it, and the options of each of its roles."""
+
+    name: str
+    pages: str
+    mechanism: str
+    summary: str
+    port: int
+    roles: dict[str, tuple[Option, ...]] = field(default_factory=dict)
+
+
+def option(*names: str, **settings: Any) -> Option:
+    """An Option, written as a call of ``add_argument`` would be."""
+    return Option(names, settings)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1. Raises argparse.ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+
+
+def seconds(text: str) -> float:
+    """A time of more than 0 seconds. Raises argparse.ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0 < value < 1e6:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+_BROKEN = option(
+    "--broken", action="store_true", help="leave out the step that the mechanism needs, to see the symptom"
+)
+
+PROGRAMS: dict[str, Program] = {
+    program.name: program
+    for program in (
+        Program(
+            "analyze",
+            "137",
+            "HTTP state machine",
+            "Print what each line of a request was parsed as",
+            8137,
+            {
+                "server": (),
+                "client": (
+                    option("--request", metavar="FILE", help="send this file (default: a small good request)"),
+                    option("--split", type=positive, metavar="N", help="send N bytes at a time"),
+                ),
+            },
+        ),
+        Program(
+            "oob",
+            "148",
+            "urgent (out-of-band) data",
+            "Report normal bytes, urgent bytes and where the urgent mark stood",
+            8148,
+            {
+                "server": (
+                    option(
+                        "--notify",
+                        choices=("pri", "sigurg"),
+                        default="pri",
+                        help="EPOLLPRI or SIGURG (default %(default)s)",
+                    ),
+                ),
+                "client": (
+                    option(
+                        "parts",
+                        nargs="*",
+                        default=["123", "!abc", "123"],
+                        metavar="PART",
+                        help="what to send, in order; '!abc' is sent urgent (default: 123 !abc 123)",
+                    ),
+                ),
+            },
+        ),
+        Program(
+            "trigger",
+            "154",
+            "level and edge triggering",
+            "Count the wake-ups and calls that level and edge triggering need",
+            8154,
+            {
+                "server": (
+                    option(
+                        "--mode",
+                        choices=("lt", "et"),
+                        default="lt",
+                        help="level or edge triggered (default %(default)s)",
+                    ),
+                    option(
+                        "--buffer",
+                        type=positive,
+                        default=10,
+                        metavar="BYTES",
+                        help="size of one read (default %(default)s)",
+                    ),
+                    _BROKEN,
+                ),
+                "client": (
+                    option(
+                        "--bytes",
+                        type=positive,
+                        default=54,
+                        metavar="N",
+                        help="how many bytes to send (default %(default)s)",
+                    ),
+                ),
+                "matrix": (
+                    option(
+                        "--connections",
+                        type=positive,
+                        default=20,
+                        metavar="N",
+                        help="how many (default %(default)s)",
+                    ),
+                    option(
+                        "--bytes",
+                        type=positive,
+                        default=54,
+                        metavar="N",
+                        help="sent on each (default %(default)s)",
+                    ),
+                    option(
+                        "--buffer",
+                        type=positive,
+                        default=10,
+                        metavar="BYTES",
+                        help="size of one read (default %(default)s)",
+                    ),
+                ),
+            },
+        ),
+        Program(
+            "oneshot",
+            "157",
+            "EPOLLONESHOT",
+            "Let one thread at a time serve a socket",
+            8157,
+            {
+                "server": (
+                    option(
+                        "--wait",
+                        type=seconds,
+                        default=5.0,
+                        metavar="S",
+                        help="how long a worker waits for more (default %(default)s)",
+                    ),
+                    option(
+                        "--threads",
+                        type=positive,
+                        default=8,
+                        metavar="N",
+                        help="worker threads (default %(default)s)",
+                    ),
+                    _BROKEN,
+                ),
+                "client": (
+                    option(
+                        "--bursts",
+                        type=positive,
+                        default=3,
+                        metavar="N",
+                        help="how many bursts to send (default %(default)s)",
+                    ),
+                    option(
+                        "--every",
+                        type=seconds,
+                        default=0.2,
+                        metavar="S",
+                        help="pause between bursts (default %(default)s)",
+                    ),
+                ),
+            },
+        ),
+        Program(
+            "chat",
+            "165",
+            "poll chat room, splice client",
+            "Send each line to all but its sender",
+            8165,
+            {
+                "server": (
+                    option(
+                        "--max-users",
+                        type=positive,
+                        default=5,
+                        metavar="N",
+                        help="members at once (default %(default)s)",
+                    ),
+                    option(
+                        "--high-water",
+                        type=positive,
+                        default=64 * 1024,
+                        metavar="BYTES",
+                        help="drop a member that has this much unread (default %(default)s)",
+                    ),
+                ),
+                "client": (),
+            },
+        ),
+        Program(
+            "echo",
+            "171",
+            "TCP and UDP on one port",
+            "Echo exactly what came, on TCP and on UDP",
+            8171,
+            {
+                "server": (),
+                "client": (option("--udp", action="store_true", help="one datagram a line instead of a TCP stream"),),
+            },
+        ),
+        Program(
+            "events",
+            "184",
+            "signals as events",
+            "Take signals as events among the socket events",
+            8184,
+            {"server": (), "client": ()},
+        ),
+        Program(
+            "idle",
+            "196, 200",
+            "sorted timer list",
+            "Close connections that were silent for three time slots",
+            8196,
+            {
+                "server": (
+                    option(
+                        "--timeslot",
+                        type=seconds,
+                        default=5.0,
+                        metavar="S",
+                        help="a connection silent for three of these is closed (default %(default)s)",
+                    ),
+                ),
+                "client": (
+                    option(
+                        "--every",
+                        type=seconds,
+                        default=2.0,
+                        metavar="S",
+                        help="send a line this often (default %(default)s)",
+                    ),
+                    option(
+                        "--lines",
+                        type=positive,
+                        default=3,
+                        metavar="N",
+                        help="then fall silent (default %(default)s)",
+                    ),
+                ),
+            },
+        ),
+    )
+}

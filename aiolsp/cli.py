@@ -1,0 +1,150 @@
+"""What every program's command line shares: options, the ready line, exit statuses, errors for people.
+
+Calling sequence: ``parser = program_parser("chat")``, then ``return execute(parser, argv, run)``, where *run* takes the
+parsed options. Both shells of a program use it, so it knows no event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+from aiolsp import __version__
+from aiolsp.catalog import PROGRAMS, Option, Program
+from aiolsp.linux.listener import Address, ListenError, format_address
+from aiolsp.tracing import trace
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, what a shell reports for a program ended by Ctrl-C; a server counts Ctrl-C as a clean stop instead."""
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be had; the message is one line for a person."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print *message* as one line on stderr and exit with status 2."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def program_parser(name: str, *, blocking: bool = False) -> Parser:
+    """The command line of a program of the book, ``server`` and ``client``; the twin has all but ``--loop``."""
+    program = PROGRAMS[name]
+    module = f"aiolsp.blocking.{name}" if blocking else f"aiolsp.{name}"
+    twin = " (the blocking twin)" if blocking else ""
+    parser = Parser(prog=f"python -m {module}", description=f"{program.summary}{twin}. Book p. {program.pages}.")
+    roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
+    for role, options in program.roles.items():
+        sub = roles.add_parser(role, help=f"run the {role}", description=program.summary + ".")
+        add_address_options(sub, program)
+        add_options(sub, options)
+        if not blocking:
+            add_loop_option(sub)
+        add_trace_options(sub)
+    return parser
+
+
+def add_address_options(parser: argparse.ArgumentParser, program: Program) -> None:
+    """``--host`` and ``--port``."""
+    parser.add_argument("--host", default="127.0.0.1", help="address or name (default %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=port_number,
+        default=program.port,
+        help="port; a server takes 0 for a free one (default %(default)s)",
+    )
+
+
+def add_loop_option(parser: argparse.ArgumentParser) -> None:
+    """``--loop``, for the asyncio shells only."""
+    parser.add_argument(
+        "--loop",
+        choices=("auto", "uvloop", "asyncio"),
+        default="auto",
+        help="event loop (auto: uvloop where installed)",
+    )
+
+
+def add_trace_options(parser: argparse.ArgumentParser) -> None:
+    """``-v`` and ``--trace``."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="trace each event on stderr, with its reason")
+    parser.add_argument("--trace", metavar="FILE", help="write the events as Chrome trace-event JSON (for Perfetto)")
+
+
+def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
+    """The options that a program's entry in the catalog lists."""
+    for option in options:
+        parser.add_argument(*option.names, **option.settings)
+
+
+def port_number(text: str) -> int:
+    """A port from a command line, 0 to 65535. Raises argparse.ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+
+
+def ready(addresses: Iterable[Address]) -> None:
+    """Print the line that says a server can be connected to."""
+    print("listening on", ", ".join(format_address(address) for address in addresses), flush=True)
+
+
+def execute(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    run: Callable[[argparse.Namespace], int | None],
+) -> int:
+    """Parse *argv*, run the program, and turn what stops it into an exit status and at most one line on stderr."""
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format=f"{parser.prog.rpartition(' ')[2]}: %(message)s")
+    try:
+        _open_trace(options)
+        return run(options) or EXIT_OK
+    except (UsageError, ListenError, socket.gaierror) as error:
+        return _say(parser, error, EXIT_USAGE)
+    except BrokenPipeError:
+        return _stdout_gone()
+    except OSError as error:
+        return _say(parser, error, EXIT_FAILURE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        trace.close()
+
+
+def _open_trace(options: argparse.Namespace) -> None:
+    try:
+        trace.open(sys.stderr if options.verbose else None, options.trace)
+    except OSError as error:
+        raise UsageError(f"cannot write the trace {options.trace}: {(error.strerror or '').lower()}") from None
+
+
+def _say(parser: argparse.ArgumentParser, error: Exception, status: int) -> int:
+    if isinstance(error, OSError) and not isinstance(error, ListenError) and error.strerror:
+        message = error.strerror.lower()
+        if isinstance(error, socket.gaierror):
+            message = f"unknown host: {message}"
+    else:
+        message = str(error)
+    print(f"{parser.prog}: {message}", file=sys.stderr)
+    return status
+
+
+def _stdout_gone() -> int:
+    # The reader of our output left (`... | head`): Python would complain again when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILURE
+
+
+VERSION = f"aiolsp {__version__}"

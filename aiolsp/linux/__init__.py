@@ -1,0 +1,1 @@
+"""System calls made safe, for both shells; no event loop anywhere."""

@@ -1,0 +1,109 @@
+"""Accept connections for protocols and transports, and survive the want of descriptors.
+
+Facts (both loops, this kernel)
+    - ``loop.create_server`` accepts by itself. Out of descriptors, the stock loop logs a traceback and pauses; uvloop
+      passes the error to the server, which closes its listener: the server lives on and is deaf.
+    - ``loop.add_reader`` is level-triggered: a connection left in the backlog is reported again at once.
+Consequence
+    A server that must outlive EMFILE on every loop accepts by itself.
+Decision
+    `Acceptor` watches the listeners by ``add_reader``, takes what waits (`accept_ready`), and gives each socket to
+    ``connect_accepted_socket``. On overload it stops watching for PAUSE seconds and logs one line.
+Price
+    A task per connection, where uvloop's own server makes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+from aiolsp.linux.listener import Address, accept_ready, format_address
+from aiolsp.tracing import trace
+
+log = logging.getLogger("aiolsp.accept")
+
+PAUSE = 0.5
+"""Seconds without accepting after EMFILE, ENFILE, ENOBUFS or ENOMEM; the stock loop waits 1 s, nginx 0.5 s."""
+
+
+class Acceptor:
+    """Accepts on *listeners* and gives each connection a protocol; closes the listeners at the end.
+
+    ``start -> (pause -> resume)* -> close``, on the loop's thread. *admit*, if given, sees each new socket first; what
+    it turns away (by returning False) is closed.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *,
+        admit: Callable[[socket.socket, Address], bool] | None = None,
+    ) -> None:
+        self.listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self._protocol_factory = protocol_factory
+        self._admit = admit
+        self._connecting: set[asyncio.Task[object]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._overloaded = False
+
+    def start(self) -> None:
+        """Watch the listeners; also ends a pause before its time."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for listener in self.listeners:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Leave new connections in the backlog, for *seconds* or until `start`."""
+        for listener in self.listeners:
+            self._loop.remove_reader(listener.fileno())
+        if seconds is not None:
+            self._retry = self._loop.call_later(seconds, self.start)
+
+    def close(self) -> None:
+        """Stop accepting and close the listeners; connections that were accepted live on."""
+        self.pause()
+        if self._retry is not None:
+            self._retry.cancel()
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = ()
+
+    def _accept(self, listener: socket.socket) -> None:
+        connections, overload = accept_ready(listener)
+        for connection, peer in connections:
+            if trace.on:
+                trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))
+            if self._admit is not None and not self._admit(connection, peer):
+                connection.close()
+                continue
+            task = self._loop.create_task(self._connect(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+        if overload:
+            self._relieve(overload)
+        elif connections:
+            self._overloaded = False
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol_factory, connection)
+        except OSError as error:
+            connection.close()
+            if trace.on:
+                trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
+
+    def _relieve(self, overload: int) -> None:
+        self.pause(PAUSE)
+        if trace.on:
+            trace.event("!", "accept", flags=os.strerror(overload), why=f"not accepting for {PAUSE} s")
+        if not self._overloaded:
+            self._overloaded = True
+            log.warning("%s: new connections wait until a descriptor is free", os.strerror(overload).lower())

@@ -1,0 +1,43 @@
+"""Run a coroutine on uvloop where it is installed, else on the stock loop; wait for the signal that ends a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LOOPS = ("auto", "uvloop", "asyncio")
+"""Names that ``--loop`` takes; ``auto`` is uvloop where it is installed."""
+
+
+class LoopUnavailable(Exception):
+    """The loop that was asked for is not installed."""
+
+
+def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
+    """The constructor of the loop called *name*. Raises LoopUnavailable for uvloop where it is not installed."""
+    if name == "asyncio":
+        return asyncio.SelectorEventLoop
+    try:
+        import uvloop
+    except ImportError:
+        if name == "uvloop":
+            raise LoopUnavailable("uvloop is not installed: use --loop asyncio, or pip install uvloop") from None
+        return asyncio.SelectorEventLoop
+    return uvloop.new_event_loop
+
+
+def run(main: Coroutine[Any, Any, T], *, loop: str = "auto") -> T:
+    """Run *main* to its end on a new loop and return its result.
+
+    No event-loop policy is touched (they are deprecated since 3.14), so that embedding programs keep theirs.
+    """
+    try:
+        factory = loop_factory(loop)
+    except LoopUnavailable:
+        main.close()
+        raise
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)

@@ -1,0 +1,133 @@
+"""The event trace: what the kernel said, and why the program does what it does next.
+
+A learner runs a program with ``-v`` and sees each event as one line; ``--trace FILE`` writes the same events as Chrome
+trace-event JSON, which ui.perfetto.dev and chrome://tracing open as lanes, one per thread and process.
+
+A line is: sign, call, descriptor, event flags by name, bytes, reason. The signs are an alphabet for the whole project:
+
+    <  bytes or a connection came in       x  something was closed
+    >  bytes went out                      -  a time-out
+    =  state or registration changed       %  a timer was armed, moved or fired
+    !  an error, or something refused
+
+Calling sequence: ``trace.open(...)`` once, ``if trace.on: trace.event(...)`` at each event, ``trace.close()``. A silent
+trace costs that one attribute test. Any thread may write; a forked child goes on writing to the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+
+class Trace:
+    """Writes events as lines for people and as JSON for a timeline; silent until opened."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self._lines: TextIO | None = None
+        self._json: int | None = None
+        self._owner = 0
+        self._lanes: set[tuple[int, int]] = set()
+
+    def open(self, lines: TextIO | None = None, json_path: str | None = None) -> None:
+        """Start writing: lines to *lines* (usually stderr), JSON to a new file at *json_path*.
+
+        Raises OSError if the file cannot be made.
+        """
+        self.close()
+        self._lines = lines
+        self._owner = os.getpid()
+        if json_path is not None:
+            # O_APPEND and one write per event: threads and forked children share the file without a lock.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+            self._json = os.open(json_path, flags, 0o644)
+            os.write(self._json, b"[\n" + _dump(_metadata("process_name", " ".join(sys.argv[:3]))))
+        self.on = lines is not None or json_path is not None
+
+    def event(
+        self,
+        sign: str,
+        call: str,
+        *,
+        fd: int = -1,
+        flags: str = "",
+        size: int = -1,
+        why: str = "",
+        **args: object,
+    ) -> None:
+        """Record one event; *args* are further facts of this call, shown as ``name=value``."""
+        if self._lines is not None:
+            self._lines.write(_line(sign, call, fd, flags, size, why, args))
+        if self._json is not None:
+            facts = {"fd": fd, "flags": flags, "bytes": size, "why": why, **args}
+            known = {name: value for name, value in facts.items() if value not in (-1, "")}
+            self._append({"name": f"{sign} {call}", "ph": "i", "s": "t", "ts": _now_us(), "args": known})
+
+    @contextmanager
+    def span(self, name: str, **args: object) -> Iterator[None]:
+        """A bar on the timeline for as long as the block runs (JSON only)."""
+        begin = _now_us()
+        try:
+            yield
+        finally:
+            if self._json is not None:
+                duration = _now_us() - begin
+                self._append({"name": name, "ph": "X", "ts": begin, "dur": duration, "args": args})
+
+    def close(self) -> None:
+        """End the JSON so that it is a whole document; only the process that opened it does."""
+        if self._json is not None:
+            if os.getpid() == self._owner:
+                os.write(self._json, b"\n]\n")
+            os.close(self._json)
+        self._json = self._lines = None
+        self._lanes.clear()
+        self.on = False
+
+    def _append(self, record: dict[str, object]) -> None:
+        assert self._json is not None
+        lane = (os.getpid(), threading.get_native_id())
+        if lane not in self._lanes:
+            self._lanes.add(lane)
+            os.write(self._json, b",\n" + _dump(_metadata("thread_name", threading.current_thread().name)))
+        os.write(self._json, b",\n" + _dump(record))
+
+
+def _line(sign: str, call: str, fd: int, flags: str, size: int, why: str, args: dict[str, object]) -> str:
+    thread = threading.current_thread()
+    words = [] if thread is threading.main_thread() else [f"[{thread.name}]"]
+    words += [sign, call]
+    if fd >= 0:
+        words.append(f"fd={fd}")
+    if flags:
+        words.append(flags)
+    if size >= 0:
+        words.append(f"{size} B")
+    words += [f"{name}={value}" for name, value in args.items()]
+    if why:
+        words.append(f" {why}")
+    return " ".join(words) + "\n"
+
+
+def _metadata(name: str, value: str) -> dict[str, object]:
+    return {"name": name, "ph": "M", "args": {"name": value}}
+
+
+def _dump(record: dict[str, object]) -> bytes:
+    record = {**record, "pid": os.getpid(), "tid": threading.get_native_id()}
+    return json.dumps(record, default=str).encode()
+
+
+def _now_us() -> float:
+    """Monotonic microseconds, the unit of the trace-event format."""
+    return time.monotonic_ns() / 1000
+
+
+trace = Trace()
