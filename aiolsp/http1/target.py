@@ -1,0 +1,112 @@
+"""The request target: what a client asks for, as names of files (RFC 9112 section 3.2, RFC 3986 section 5.2.4).
+
+A target is cut at its slashes first and each piece is percent-decoded after that, exactly once. So an encoded slash
+never becomes a separator, an encoded dot segment is a dot segment like any other, and ``%252e`` is the name ``%2e``.
+What comes out are bare names: never empty, never ``.`` or ``..``, never with a NUL in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+_MALFORMED = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
+"""What no target holds: controls, a space, a fragment, a percent sign that encodes nothing (RFC 3986 section 2.1).
+
+Wider than the grammar in one way: ``|``, ``"``, raw UTF-8 and the like, which clients do send, stand for themselves.
+"""
+
+_ABSOLUTE = re.compile(
+    rb"https?://(?P<authority>(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]+)(?::[0-9]*)?)(?=[/?]|\Z)",
+    re.IGNORECASE,
+)
+"""scheme and authority of absolute-form; no userinfo, which RFC 9110 section 4.2.4 calls an error in a request."""
+
+_QUERY_SAFE = "!$&'()*+,;=:@/?%"
+"""Bytes of a query that stand for themselves (RFC 3986 section 3.4), with the sign that starts an escape."""
+
+
+class TargetForm(Enum):
+    """The forms of RFC 9112 section 3.2 that this server answers; authority-form is for CONNECT, which it does not."""
+
+    ORIGIN = auto()
+    ABSOLUTE = auto()
+    ASTERISK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTarget:
+    """A well-formed target.
+
+    ``segments`` are the names from the root down, and ``is_directory`` says that the target ended in a slash or in a
+    dot segment, so that only a directory can be meant. ``query`` is what followed the question mark, undecoded (None:
+    there was none). ``authority`` is the host and port of absolute-form, which replace the Host field (RFC 9112
+    section 3.2.2).
+    """
+
+    form: TargetForm
+    segments: tuple[bytes, ...] = ()
+    is_directory: bool = False
+    query: bytes | None = None
+    authority: bytes | None = None
+
+    @property
+    def nameable(self) -> bool:
+        """Whether a file can have this name: no segment holds a slash, which no file name can (answer 404 if not)."""
+        return not any(b"/" in segment for segment in self.segments)
+
+
+def parse_target(raw: bytes) -> RequestTarget | None:
+    """The target *raw* stands for, or None if it is malformed (answer 400).
+
+    Malformed are bad percent-escapes, a NUL even when encoded, controls and spaces that are not encoded, fragments, and
+    anything in no form of TargetForm. ``..`` stops at the root. Empty segments are dropped before the dot segments are
+    resolved (as by nginx with merge_slashes, and by the file system): ``/a//../b`` is ``/b``.
+    """
+    if _MALFORMED.search(raw):
+        return None
+    if raw.startswith(b"/"):
+        return _parse_path(TargetForm.ORIGIN, raw, None)
+    if raw == b"*":
+        return RequestTarget(TargetForm.ASTERISK)
+    absolute = _ABSOLUTE.match(raw)
+    if absolute is None:
+        return None
+    return _parse_path(TargetForm.ABSOLUTE, raw[absolute.end() :], absolute["authority"])
+
+
+def _parse_path(form: TargetForm, path_and_query: bytes, authority: bytes | None) -> RequestTarget | None:
+    path, mark, query = path_and_query.partition(b"?")
+    decoded = [unquote_to_bytes(piece) for piece in path.split(b"/")]
+    segments: list[bytes] = []
+    for segment in decoded:
+        if b"\0" in segment:
+            return None
+        if segment == b"..":
+            del segments[-1:]
+        elif segment not in (b"", b"."):
+            segments.append(segment)
+    is_directory = decoded[-1] in (b"", b".", b"..")
+    return RequestTarget(form, tuple(segments), is_directory, query if mark else None, authority)
+
+
+def encode_segment(name: bytes) -> str:
+    """*name*, of any bytes, as a segment of a link: all but unreserved characters encoded (RFC 3986 section 2.3).
+
+    The result needs no escaping in HTML, and its first segment cannot be read as a scheme, for the colon is encoded.
+    """
+    return quote_from_bytes(name, safe="")
+
+
+def directory_location(target: RequestTarget) -> bytes:
+    """The Location that sends a client from ``/sub?query`` to ``/sub/?query`` (RFC 9110 section 10.2.2).
+
+    It is built from the names, not from the bytes received: with no empty segment it cannot begin with ``//`` (which
+    would name another host), and with all else encoded no backslash, CR or LF can stand in it.
+    """
+    location = "/" + "".join(encode_segment(segment) + "/" for segment in target.segments)
+    if target.query is not None:
+        location += "?" + quote_from_bytes(target.query, safe=_QUERY_SAFE)
+    return location.encode("ascii")
