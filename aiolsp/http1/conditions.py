@@ -1,0 +1,129 @@
+"""Conditional requests: whether what the client holds, or thinks the server holds, is still so (RFC 9110 section 13).
+
+A file has two validators, and the fields of a request are tested against them in the order of section 13.2.2; the
+range condition, the last step there, is asked apart, for only a GET with a Range comes to it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from aiolsp.http1.dates import clamp, parse_date
+
+_ENTITY_TAG = re.compile(rb'(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*")')
+"""entity-tag (RFC 9110 section 8.8.3): any visible byte but the quote, so commas too; ``W/`` is case-sensitive."""
+
+_LIST_ELEMENT = re.compile(rb"[ \t,]*" + _ENTITY_TAG.pattern + rb"[ \t]*(?=,|\Z)")
+"""One element of a list of them, with the empty elements before it (RFC 9110 section 5.6.1.2)."""
+
+
+class EntityTag(NamedTuple):
+    """An entity tag of a request; ``opaque`` has its quotes."""
+
+    weak: bool
+    opaque: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells one version of a file from another: its strong entity tag, and the second it was last modified."""
+
+    etag: bytes
+    last_modified: int
+
+    @classmethod
+    def of_file(cls, size: int, mtime_ns: int, inode: int, coding: bytes = b"") -> Validators:
+        """The validators of the file that stat(2) describes so, served in the content coding *coding*."""
+        return cls(etag_of(size, mtime_ns, inode, coding), clamp(mtime_ns // 1_000_000_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preconditions:
+    """The values of the request's conditional fields (None: not there), and the time of the request in seconds."""
+
+    if_match: bytes | None = None
+    if_none_match: bytes | None = None
+    if_modified_since: bytes | None = None
+    if_unmodified_since: bytes | None = None
+    now: float
+
+
+class Outcome(Enum):
+    """What the preconditions ask for: the method as usual, 304, or 412."""
+
+    PROCEED = auto()
+    NOT_MODIFIED = auto()
+    PRECONDITION_FAILED = auto()
+
+
+def etag_of(size: int, mtime_ns: int, inode: int, coding: bytes = b"") -> bytes:
+    """A strong entity tag, quotes included, for the file that stat(2) describes so.
+
+    Strong as far as the file system's clock is fine: the inode catches a file renamed into place, the time one written
+    in place. A variant in another *coding* differs byte by byte, so it has a tag of its own (RFC 9110 section 8.8.3.3).
+    """
+    return b'"%x-%x-%x%b%b"' % (inode, mtime_ns, size, b"-" if coding else b"", coding)
+
+
+def evaluate(conditions: Preconditions, validators: Validators, method: bytes) -> Outcome:
+    """The outcome of the conditions for an existing file, in the order of RFC 9110 section 13.2.2.
+
+    A date that cannot be read makes its field count as absent (sections 13.1.3 and 13.1.4); a list of tags that cannot
+    be read matches nothing. Methods that select no representation ignore conditions (section 13.2.1).
+    """
+    if method in (b"OPTIONS", b"TRACE", b"CONNECT"):
+        return Outcome.PROCEED
+    reads = method in (b"GET", b"HEAD")
+    # Steps 1 and 2.
+    if conditions.if_match is not None:
+        if not _matches(conditions.if_match, validators, weakly=False):
+            return Outcome.PRECONDITION_FAILED
+    elif _modified_since(conditions.if_unmodified_since, conditions.now, validators) is True:
+        return Outcome.PRECONDITION_FAILED
+    # Steps 3 and 4.
+    if conditions.if_none_match is not None:
+        if _matches(conditions.if_none_match, validators, weakly=True):
+            return Outcome.NOT_MODIFIED if reads else Outcome.PRECONDITION_FAILED
+    elif reads and _modified_since(conditions.if_modified_since, conditions.now, validators) is False:
+        return Outcome.NOT_MODIFIED
+    return Outcome.PROCEED
+
+
+def range_applies(if_range: bytes | None, validators: Validators, now: float) -> bool:
+    """Whether the Range of a GET may be answered with a part, or the whole must be sent (step 5, and section 13.1.5).
+
+    A tag must match strongly. A date must be the very one, and its second over: until then the file may change again
+    and keep it, which makes it weak (section 8.8.2.2).
+    """
+    if if_range is None:
+        return True
+    tag = _ENTITY_TAG.fullmatch(if_range)
+    if tag is not None:
+        return tag["weak"] is None and tag["opaque"] == validators.etag
+    return parse_date(if_range, now) == validators.last_modified < int(now)
+
+
+def parse_entity_tags(value: bytes) -> list[EntityTag] | None:
+    """The entity tags of the list *value*, or None if it is malformed; takes time linear in its length."""
+    tags: list[EntityTag] = []
+    position = 0
+    while element := _LIST_ELEMENT.match(value, position):
+        tags.append(EntityTag(element["weak"] is not None, element["opaque"]))
+        position = element.end()
+    return None if value[position:].strip(b" \t,") else tags
+
+
+def _matches(value: bytes, validators: Validators, *, weakly: bool) -> bool:
+    if value.strip(b" \t") == b"*":
+        return True
+    tags = parse_entity_tags(value) or []
+    return any(tag.opaque == validators.etag and (weakly or not tag.weak) for tag in tags)
+
+
+def _modified_since(value: bytes | None, now: float, validators: Validators) -> bool | None:
+    """Whether the file was modified after the date *value*; None if that is no date."""
+    date = None if value is None else parse_date(value, now)
+    return None if date is None else validators.last_modified > date
