@@ -1,0 +1,116 @@
+"""Response heads: status line and field lines (RFC 9112 section 4), checked, and prepared once for many answers."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeAlias
+
+Field: TypeAlias = tuple[bytes, bytes]
+"""A field line: its name and its value."""
+
+REASONS: dict[int, bytes] = {status.value: status.phrase.encode("ascii") for status in HTTPStatus} | {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
+"""Reason phrases by status. Four are spelt out: RFC 9110 renamed them, and http.HTTPStatus only from Python 3.13 on."""
+
+PERSISTENT = b"\r\n\r\n"
+"""The end of a head with no Connection field, so that an HTTP/1.1 connection stays open (RFC 9112 section 9.3)."""
+
+KEEP_ALIVE = b"\r\nConnection: keep-alive\r\n\r\n"
+"""The end of a head for an HTTP/1.0 client that asked to keep the connection, which must be told."""
+
+CLOSE = b"\r\nConnection: close\r\n\r\n"
+"""The end of a head that is the connection's last."""
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""field-name = token (RFC 9110 section 5.6.2)."""
+
+_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+"""field-value (RFC 9110 section 5.5): no CR, LF, NUL or other control, no white space at either end."""
+
+_NEVER_WITHOUT_BODY = frozenset({b"content-length", b"transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The head of a response before it is bytes: what was decided, for a shell to complete and send."""
+
+    status: int
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def carries_body(self) -> bool:
+        """Whether a body may follow this status, in answer to anything but HEAD."""
+        return carries_body(self.status)
+
+    def serialize(self) -> bytes:
+        """The head as it is sent; raises ValueError as ``serialize_head`` does."""
+        return serialize_head(self.status, self.fields)
+
+
+class HeadTemplate:
+    """A head that is the same each time but for Date and Connection, made bytes once.
+
+    On the hot path an answer then costs one concatenation. The fields given must hold neither of the two.
+    """
+
+    __slots__ = ("_constant",)
+
+    def __init__(self, head: ResponseHead) -> None:
+        """Raises ValueError as ``serialize_head`` does, and for a Date or Connection among the fields."""
+        if any(name.lower() in (b"date", b"connection") for name, _ in head.fields):
+            raise ValueError("a head template adds Date and Connection itself")
+        self._constant = head.serialize().removesuffix(b"\r\n") + b"Date: "
+
+    def render(self, date: bytes, connection: bytes = PERSISTENT) -> bytes:
+        """The head at *date* (``dates.format_date``), ended by *connection*: PERSISTENT, KEEP_ALIVE or CLOSE."""
+        return self._constant + date + connection
+
+
+def carries_body(status: int) -> bool:
+    """Whether a body may follow *status*, in answer to anything but HEAD (RFC 9112 section 6.3, rule 1)."""
+    return status >= 200 and status not in (204, 304)
+
+
+def check_field(name: bytes, value: bytes) -> None:
+    """Raise ValueError if the field cannot be sent as it is: its head could be read as two (RFC 9110 section 5.5)."""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"invalid field name: {name!r}")
+    if _VALUE.fullmatch(value) is None:
+        raise ValueError(f"invalid value for field {name.decode('ascii')}: {value!r}")
+
+
+def serialize_head(status: int, fields: Iterable[Field], *, version: bytes = b"HTTP/1.1") -> bytes:
+    """Status line, *fields* in their order, and the empty line.
+
+    *version* is the server's own, whatever the request's was (RFC 9110 section 6.2). Raises ValueError for a field that
+    cannot be sent, and for one that announces a body where none may follow (section 8.6; 304 may, but need not).
+    """
+    lines = [b"%b %d %b\r\n" % (version, status, REASONS.get(status, b""))]
+    for name, value in fields:
+        check_field(name, value)
+        if name.lower() in _NEVER_WITHOUT_BODY and not carries_body(status):
+            raise ValueError(f"a {status} response has no body, so no {name.decode('ascii')}")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def error_page(status: int, detail: str = "") -> bytes:
+    """A page, complete in itself, that names *status* and says *detail* in plain text. It tells nothing else."""
+    title = f"{status} {REASONS.get(status, b'').decode('ascii')}".rstrip()
+    paragraph = f"<p>{html.escape(detail)}</p>\n" if detail else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width">\n'
+        f"<title>{title}</title>\n"
+        "<style>body { font: 1em/1.5 system-ui, sans-serif; margin: 10vh auto; max-width: 40em }</style>\n"
+        f"</head>\n<body>\n<h1>{title}</h1>\n{paragraph}</body>\n</html>\n"
+    ).encode()
