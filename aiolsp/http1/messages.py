@@ -1,0 +1,129 @@
+"""What the parser says: a request, pieces of its body, its end, or what was wrong with it.
+
+The events of one message, in order: ``Request Data* EndOfMessage``; a ProtocolError may come instead of any of them,
+and is the last event of its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar, cast, overload
+
+from aiolsp.http1.grammar import Pair
+
+_Default = TypeVar("_Default")
+
+Version = tuple[int, int]
+
+HTTP_1_0: Version = (1, 0)
+HTTP_1_1: Version = (1, 1)
+
+
+class _Get(Protocol):
+    @overload
+    def __call__(self, name: bytes, /) -> bytes | None: ...
+    @overload
+    def __call__(self, name: bytes, default: _Default, /) -> bytes | _Default: ...
+
+
+class Fields:
+    """The fields of a head or trailer section in their order: pairs of a lower-cased name and a value. Immutable.
+
+    ``get(name, default=None)`` is the first value of a name given in lower case. A request is asked for half a dozen
+    names, most of them missing: so there is an index from the start, and *get* is the index's own, without a call more.
+    """
+
+    __slots__ = ("_first", "_pairs", "get")
+
+    def __init__(self, pairs: Sequence[Pair] = ()) -> None:
+        first = dict(pairs)
+        if len(first) != len(pairs):
+            first = dict(reversed(pairs))
+        self._first = first
+        self._pairs = pairs
+        self.get = cast(_Get, first.get)
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Each value of *name* (in lower case), in order."""
+        if name not in self._first:
+            return []
+        return [value for key, value in self._pairs if key == name]
+
+    def combined(self, name: bytes) -> bytes | None:
+        """All values of *name* as one list, joined by commas (RFC 9110 5.3), or None."""
+        return b", ".join(self.get_all(name)) if name in self._first else None
+
+    def replaced(self, name: bytes, value: bytes) -> Fields:
+        """The same fields, but for *name*, which has *value* and stands first."""
+        return Fields([(name, value), *(pair for pair in self._pairs if pair[0] != name)])
+
+    @property
+    def repeated(self) -> bool:
+        """Whether any name occurs twice."""
+        return len(self._first) != len(self._pairs)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._first
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fields) and tuple(self._pairs) == tuple(other._pairs)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._pairs))
+
+    def __repr__(self) -> str:
+        return f"Fields({list(self._pairs)!r})"
+
+
+NO_FIELDS = Fields()
+
+
+class Request(NamedTuple):
+    """A head whose every part was checked; *target* is as it came, and *fields* holds the Host that counts.
+
+    *version* is (1, 0) or (1, 1). *keep_alive* is what the client allows (RFC 9112 9.3). *expects_continue* means that
+    it waits for a 100 before it sends the body. (A named tuple: a frozen dataclass of seven takes a
+    microsecond more to make.)
+    """
+
+    method: bytes
+    target: bytes
+    version: Version
+    fields: Fields
+    keep_alive: bool
+    expects_continue: bool
+    has_body: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A piece of the body, without its framing; how the body is cut into pieces means nothing."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfMessage:
+    """The end of a message, with or without a body; *trailers* only ever come with a chunked one."""
+
+    trailers: Fields = NO_FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolError:
+    """What the client did wrong: the *status* to answer before closing, and the *reason* for a person."""
+
+    status: int
+    reason: str
+
+
+Event = Request | Data | EndOfMessage | ProtocolError
+
+END_OF_MESSAGE = EndOfMessage()
