@@ -34,11 +34,13 @@ class Fields:
     names, most of them missing: so there is an index from the start, and *get* is the index's own, without a call more.
     """
 
-    __slots__ = ("_first", "_pairs", "get")
+    __slots__ = ("_first", "_pairs", "get", "repeated")
 
     def __init__(self, pairs: Sequence[Pair] = ()) -> None:
         first = dict(pairs)
-        if len(first) != len(pairs):
+        self.repeated = len(first) != len(pairs)
+        """Whether any name occurs twice."""
+        if self.repeated:
             first = dict(reversed(pairs))
         self._first = first
         self._pairs = pairs
@@ -57,11 +59,6 @@ class Fields:
     def replaced(self, name: bytes, value: bytes) -> Fields:
         """The same fields, but for *name*, which has *value* and stands first."""
         return Fields([(name, value), *(pair for pair in self._pairs if pair[0] != name)])
-
-    @property
-    def repeated(self) -> bool:
-        """Whether any name occurs twice."""
-        return len(self._first) != len(self._pairs)
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._first

@@ -186,13 +186,16 @@ class RequestParser:
         """Read a head that is all here and all right, in one go; False to have its lines read one by one."""
         head = self._lines.peek_block(self.limits.max_head)
         found = REQUEST_LINE_CRLF.match(head)
-        if found is None or found.end(2) - found.start(2) > self.limits.max_target:
+        if found is None:
             return False
-        pairs = field_pairs(head, found.end())
+        fields_start = found.end()
+        # A request-line that is short enough holds a target that is.
+        if fields_start > self.limits.max_target:
+            return False
+        pairs = field_pairs(head, fields_start)
         if pairs is None or len(pairs) > self.limits.max_fields:
             return False
-        fault = self._take_request_line(found)
-        if fault:
+        if self._take_request_line(found):
             return False
         self._lines.skip(len(head))
         self._pairs = pairs

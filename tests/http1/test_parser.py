@@ -244,6 +244,12 @@ def test_every_split_gives_the_same_events(data: bytes) -> None:
     assert parse(*one_by_one(data)) == whole
 
 
+@pytest.mark.parametrize("data", ACCEPTED)
+def test_a_head_read_at_once_and_one_read_by_lines_give_the_same(data: bytes) -> None:
+    by_lines = RequestParser(Limits(), lambda state, status, line: None)
+    assert joined(by_lines.feed(data)) == parse(data, limits=Limits())
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(CASES), min_size=1, max_size=3), st.lists(st.integers(0, 1000), max_size=8))
 def test_many_splits_of_pipelined_requests_give_the_same_events(messages: list[bytes], cuts: list[int]) -> None:
