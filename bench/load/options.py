@@ -1,0 +1,221 @@
+"""The command line of ``stress.py``: every option, and the plan that they make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from aiolsp.cli import Parser, UsageError
+from load.plan import Plan, parse_paths, parse_url
+from load.record import GOOD_STATUSES
+from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule
+from load.stop import StopRule
+from load.thresholds import parse_condition
+from load.units import SECOND, parse_count, parse_duration, parse_rate
+
+T = TypeVar("T")
+
+DEFAULT_DURATION = 5 * SECOND
+
+EPILOG = "Exit status: 0 for a run with good answers, 1 for a failed one or a --fail-if that came true, 2 for bad use."
+
+
+def _typed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    def parsed(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
+
+
+def _positive(parse: Callable[[str], T]) -> Callable[[str], T]:
+    def parsed(text: str) -> T:
+        value = parse(text)
+        if not value:
+            raise ValueError(f"{text!r} must be more than nothing")
+        return value
+
+    return _typed(parsed)
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or any(character in text for character in "\r\n\0") or not text.isascii():
+        raise ValueError(f"{text!r} is not a field (NAME: VALUE)")
+    return name.strip(), value.strip()
+
+
+def _statuses(text: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit() and 100 <= int(first) <= int(last or first) <= 599):
+            raise ValueError(f"{text!r} is not a list of statuses (200-299,304)")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def stress_parser() -> Parser:
+    """The parser of all options."""
+    parser = Parser(prog="stress.py", description="Load an HTTP server and say honestly how it did.", epilog=EPILOG)
+    parser.add_argument("url", nargs="?", metavar="URL", help="what to load (default: aiolsp.websrv, started for it)")
+    _add_load(parser)
+    _add_request(parser)
+    _add_output(parser)
+    return parser
+
+
+def _add_load(parser: Parser) -> None:
+    load = parser.add_argument_group("load")
+    load.add_argument(
+        "-c", "--connections", type=_positive(parse_count), default=64, metavar="N", help="connections (default 64)"
+    )
+    load.add_argument(
+        "-d", "--duration", type=_positive(parse_duration), metavar="TIME", help="how long (default 5s, or -n)"
+    )
+    load.add_argument("-n", "--requests", type=_positive(parse_count), metavar="N", help="how many requests")
+    load.add_argument(
+        "--rate",
+        type=_positive(parse_rate),
+        metavar="R",
+        help="open loop: R requests per second, whatever the server does",
+    )
+    load.add_argument(
+        "--arrival", choices=("constant", "poisson"), help="how the requests of --rate arrive (default constant)"
+    )
+    load.add_argument(
+        "--warmup", type=_typed(parse_duration), default=0, metavar="TIME", help="load before the figures begin"
+    )
+    load.add_argument(
+        "--timeout",
+        type=_positive(parse_duration),
+        default=10 * SECOND,
+        metavar="TIME",
+        help="for one answer (default 10s)",
+    )
+    load.add_argument(
+        "--client",
+        choices=("aiohttp", "wire"),
+        default="aiohttp",
+        help="a real HTTP client, or ready bytes on the wire",
+    )
+    load.add_argument("--churn", action="store_true", help="a new connection for each request")
+    load.add_argument(
+        "--pipeline",
+        type=_positive(parse_count),
+        default=1,
+        metavar="K",
+        help="requests in flight on each connection (wire)",
+    )
+    load.add_argument(
+        "--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="the generator's event loop"
+    )
+
+
+def _add_request(parser: Parser) -> None:
+    request = parser.add_argument_group("request")
+    request.add_argument("--method", default="GET", help="request method (default GET, POST with --body)")
+    request.add_argument(
+        "--header",
+        type=_typed(_field),
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="a field; repeatable",
+    )
+    request.add_argument("--body", metavar="TEXT", help="content to send; @FILE sends a file")
+    request.add_argument(
+        "--urls", metavar="FILE", help="load these URLs or paths in turn, one a line, all of one server"
+    )
+    request.add_argument("--unix", metavar="SOCKET", help="connect to this unix socket")
+    request.add_argument("--insecure", action="store_true", help="do not verify the certificate of an https server")
+    request.add_argument(
+        "--good-status", type=_typed(_statuses), default=GOOD_STATUSES, metavar="LIST", help="default 200-299,304"
+    )
+    request.add_argument("--expect", metavar="FILE", help="the content of every answer must be that of FILE")
+    request.add_argument("--no-probe", action="store_true", help="load without asking once first")
+
+
+def _add_output(parser: Parser) -> None:
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--fail-if",
+        type=_typed(parse_condition),
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="exit with status 1 if 'p99>10ms', 'errors>0', 'errors>1%%', 'rate<1000' ...; repeatable",
+    )
+    output.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write everything, with the machine, to FILE (- is stdout, instead of the report)",
+    )
+    output.add_argument("-q", "--quiet", action="store_true", help="nothing but the report")
+
+
+def make_plan(options: argparse.Namespace, url: str) -> Plan:
+    """The plan for *url* that the options ask for. Raises UsageError for what does not go together."""
+    _check(options)
+    target, path = parse_url(url, options.unix)
+    paths: tuple[str, ...] = (path,)
+    if options.urls is not None:
+        lines = read_file(options.urls).decode("utf-8", "replace").splitlines()
+        paths = parse_paths(lines, target, options.urls)
+    body = _body(options.body)
+    return Plan(
+        target=target,
+        paths=paths,
+        method="POST" if body and options.method == "GET" else options.method,
+        fields=tuple(options.header),
+        body=body,
+        schedule=_schedule(options),
+        stop=StopRule(options.duration or (None if options.requests else DEFAULT_DURATION), options.requests),
+        warmup=options.warmup,
+        connections=options.connections,
+        timeout=options.timeout,
+        client=options.client,
+        churn=options.churn,
+        pipeline=options.pipeline,
+        good_statuses=options.good_status,
+        expect=None if options.expect is None else read_file(options.expect),
+        verify_tls=not options.insecure,
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.arrival and options.rate is None:
+        raise UsageError("--arrival says how the requests of --rate arrive: give a --rate")
+    if options.pipeline > 1 and (options.client != "wire" or options.churn):
+        raise UsageError("--pipeline needs --client wire and kept connections")
+    if options.expect is not None and options.urls is not None:
+        raise UsageError("--expect is for one URL, not for --urls")
+    if not (options.method.isascii() and options.method.isalpha()):
+        raise UsageError(f"{options.method!r} is not a request method")
+    if options.unix is not None and not os.path.exists(options.unix):
+        raise UsageError(f"{options.unix} is not there: no such socket")
+
+
+def _schedule(options: argparse.Namespace) -> Schedule:
+    if options.rate is None:
+        return ClosedLoop()
+    return PoissonRate(options.rate) if options.arrival == "poisson" else ConstantRate(options.rate)
+
+
+def _body(text: str | None) -> bytes:
+    if text is None:
+        return b""
+    return read_file(text[1:]) if text.startswith("@") else text.encode()
+
+
+def read_file(name: str) -> bytes:
+    """A file that the command line names. Raises UsageError."""
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {(error.strerror or '').lower()}") from None

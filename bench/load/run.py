@@ -1,0 +1,144 @@
+"""Runs a plan: opens the client, starts the clock, ends in time, and takes the readings around it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic_ns
+
+from load.client import Client
+from load.dispatch import Dispatcher
+from load.measurement import Measurement, Sample
+from load.plan import Plan
+from load.record import Record
+from load.units import SECOND
+from load.usage import Usage, UsageMeter
+from load.wire import WireClient
+
+SAMPLING = 0.5
+"""Seconds between two samples of the counts, for the live view and the rate over time."""
+
+Observer = Callable[[Sample], None]
+
+
+def make_client(plan: Plan) -> Client:
+    """The client that the plan names. Raises ImportError if aiohttp is not installed."""
+    if plan.client == "wire":
+        return WireClient(plan)
+    from load.aiohttp_client import AiohttpClient
+
+    return AiohttpClient(plan)
+
+
+async def run_plan(plan: Plan, observe: Observer | None = None) -> Measurement:
+    """Run *plan* to its end, or until SIGINT or SIGTERM; *observe* sees the counts meanwhile."""
+    with Dispatcher(plan) as dispatcher:
+        async with make_client(plan) as client:
+            return await Run(plan, dispatcher, client, observe).measure()
+
+
+class Run:
+    """One run under way."""
+
+    def __init__(self, plan: Plan, dispatcher: Dispatcher, client: Client, observe: Observer | None) -> None:
+        self._plan = plan
+        self._dispatcher = dispatcher
+        self._client = client
+        self._observe = observe
+        self._record = Record(open_loop=plan.schedule.rate is not None, good_statuses=plan.good_statuses)
+        self._meter = UsageMeter(plan.target)
+        self._first = self._meter.read()
+        self._samples: list[Sample] = []
+        self._end: Measurement | None = None
+        self._interrupted = False
+
+    async def measure(self) -> Measurement:
+        """Start the clock and wait for the end."""
+        # What lives now lives for the whole run: the collector need not look at it in the middle of a measurement.
+        gc.collect()
+        gc.freeze()
+        now = monotonic_ns()
+        self._dispatcher.start(now)
+        self._record.begin = self._dispatcher.begin
+        working = asyncio.create_task(self._client.run(self._dispatcher, self._record))
+        watching = asyncio.create_task(self._watch())
+        try:
+            with _signals(lambda: self._interrupt(working)), suppress(asyncio.CancelledError):
+                await working
+        finally:
+            watching.cancel()
+            gc.unfreeze()
+        return self._take_reading()
+
+    async def _watch(self) -> None:
+        await self._sleep_until(self._dispatcher.begin)
+        self._first = self._meter.read()
+        duration = self._plan.stop.duration
+        deadline = None if duration is None else self._dispatcher.begin + duration
+        tick = self._dispatcher.begin
+        while not self._dispatcher.over:
+            tick += round(SAMPLING * SECOND)
+            await self._sleep_until(tick if deadline is None else min(tick, deadline))
+            self._sample()
+            if deadline is not None and monotonic_ns() >= deadline:
+                self._dispatcher.finish()
+                self._take_reading()
+
+    async def _sleep_until(self, instant: int) -> None:
+        await asyncio.sleep(max(0.0, (instant - monotonic_ns()) / SECOND))
+
+    def _sample(self) -> None:
+        record = self._record
+        at = monotonic_ns() - self._dispatcher.begin
+        sample = Sample(at, record.good, record.failed, record.service.total)
+        self._samples.append(sample)
+        if self._observe is not None:
+            self._observe(sample)
+
+    def _interrupt(self, working: asyncio.Task[None]) -> None:
+        self._interrupted = True
+        self._dispatcher.finish()
+        self._take_reading()
+        working.cancel()
+
+    def _take_reading(self) -> Measurement:
+        """The readings at the end of the measured part, taken once."""
+        if self._end is None:
+            now = monotonic_ns()
+            record = self._record
+            record.unsent = self._dispatcher.unsent(now)
+            usage = self._meter.read()
+            self._end = Measurement(
+                record=record,
+                elapsed=max(now - self._dispatcher.begin, 1),
+                good_in_time=record.good,
+                answers_in_time=record.statuses.total(),
+                octets_in_time=record.octets,
+                generator_seconds=usage.generator - self._first.generator,
+                server_seconds=_difference(self._first, usage),
+                interrupted=self._interrupted,
+                loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
+                samples=self._samples,
+            )
+        return self._end
+
+
+def _difference(first: Usage, last: Usage) -> float | None:
+    return last.server - first.server if first.server is not None and last.server is not None else None
+
+
+@contextmanager
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the run with its figures; afterwards the handlers are gone."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

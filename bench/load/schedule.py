@@ -1,0 +1,82 @@
+"""When requests are due: the schedule, one of the three axes of a run.
+
+A **closed loop** sends the next request when a connection is free: a slow server slows the load down, and the latencies
+of the requests that were *not* sent meanwhile are missing (coordinated omission, G. Tene). An **open loop** makes a
+plan that the server cannot change; latency counts from the *intended* start, so a stall shows in every request it
+delayed.
+
+A schedule is pure: it yields offsets from the start of the run and reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Protocol
+
+from load.units import SECOND, format_rate
+
+
+class Schedule(Protocol):
+    """Yields the intended starts of a run."""
+
+    @property
+    def rate(self) -> float | None:
+        """Planned requests per second; None when the server sets the pace."""
+
+    def offsets(self) -> Iterator[int] | None:
+        """Ascending nanoseconds after the start, without end; None for a closed loop."""
+
+    def describe(self) -> str:
+        """A few words for the report."""
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """A request is due whenever a connection is free."""
+
+    rate: None = None
+
+    def offsets(self) -> None:
+        """None: there is no plan."""
+
+    def describe(self) -> str:
+        """A few words for the report."""
+        return "closed loop"
+
+
+@dataclass(frozen=True)
+class ConstantRate:
+    """A request every 1/rate seconds, computed from its number so that no rounding adds up."""
+
+    rate: float
+
+    def offsets(self) -> Iterator[int]:
+        """0, 1/rate, 2/rate ..."""
+        return (round(number * SECOND / self.rate) for number in count())
+
+    def describe(self) -> str:
+        """A few words for the report."""
+        return f"open loop at a constant {format_rate(self.rate)}"
+
+
+@dataclass(frozen=True)
+class PoissonRate:
+    """Independent arrivals, as from many users: exponentially distributed gaps with mean 1/rate."""
+
+    rate: float
+    seed: int = 0
+
+    def offsets(self) -> Iterator[int]:
+        """The same arrivals for the same seed, so that two servers can be given the same load."""
+        random = Random(self.seed)
+        at = 0.0
+        while True:
+            at += random.expovariate(self.rate)
+            yield round(at * SECOND)
+
+    def describe(self) -> str:
+        """A few words for the report."""
+        return f"open loop, Poisson arrivals at {format_rate(self.rate)}"

@@ -1,0 +1,130 @@
+"""Loads an HTTP server and says honestly how it did.
+
+Book p. 329, listing 16-4 (stress test).
+
+Facts. The book's client keeps N connections busy and counts nothing; its heirs count answers per second, and a server
+that answers 404 at once is the fastest of all. A closed loop hides every stall, for it sends nothing while it waits. A
+generator at 100 % of a processor measures itself. Consequence: only good answers count (probe first, status, length,
+content); latency is shown twice, from the request sent and from the moment it was due; the generator's own processor
+time stands beside the figure, and the headline says when it is not to be trusted. Price: a client in Python. ``--client
+wire`` reaches most of what wrk does on one processor; the server's processor time per answer holds even when the
+generator is the bottleneck.
+
+    python bench/stress.py                     starts aiolsp.websrv and loads it for 5 s over 64 connections
+    python bench/stress.py URL                 loads that URL
+    python bench/stress.py URL --rate 2000     open loop: 2,000 requests per second, whatever the server does
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from load.client import explain
+from load.live import live_view
+from load.local_server import ServerTrouble, local_server
+from load.machine import machine_record
+from load.measurement import Measurement
+from load.options import make_plan, stress_parser
+from load.plan import Plan
+from load.probe import probe
+from load.report import headline, json_report, text_report
+from load.run import run_plan
+from load.summary import Summary, summarize
+
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
+from aiolsp.mechanisms.loop import LoopUnavailable, run
+
+RED, GREEN, PLAIN = "\x1b[1;31m", "\x1b[1;32m", "\x1b[0m"
+
+
+class RunTrouble(Exception):
+    """No figures can be had; the message is one line for a person."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv* and return the exit status."""
+    parser = stress_parser()
+    options = parser.parse_args(argv)
+    try:
+        if options.url is not None:
+            return load(options, options.url)
+        if options.unix is not None or options.urls is not None:
+            raise UsageError("--unix and --urls need a URL, for the Host field")
+        with local_server() as url:
+            return load(options, url)
+    except (UsageError, LoopUnavailable, socket.gaierror) as error:
+        return complain(explain(error), EXIT_USAGE)
+    except ImportError as error:
+        return complain(f"{error.name} is not installed: pip install 'aiolsp[bench]', or use --client wire", EXIT_USAGE)
+    except (RunTrouble, ServerTrouble, OSError) as error:
+        return complain(explain(error), EXIT_FAILURE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def load(options: argparse.Namespace, url: str) -> int:
+    """Load *url* as the options say, print the report, and return the exit status."""
+    plan = make_plan(options, url)
+    measured = run(measure(plan, options), loop=options.loop)
+    summary = summarize(plan, measured)
+    if options.json is not None:
+        write_json(options.json, json_report(plan, summary, measured, machine_record()))
+    if options.json != "-":
+        print_report(plan, summary, measured.loop)
+    return judge(options, summary)
+
+
+async def measure(plan: Plan, options: argparse.Namespace) -> Measurement:
+    """Ask once, then load. Raises RunTrouble when the one answer is not good."""
+    if not options.no_probe:
+        found = await probe(plan)
+        if found.trouble:
+            if found.raw and not options.quiet:
+                print(*(f"< {line}" for line in found.shown()), sep="\n", file=sys.stderr)
+            raise RunTrouble(f"{found.trouble}; no load was sent")
+    with live_view(quiet=options.quiet) as observe:
+        return await run_plan(plan, observe)
+
+
+def print_report(plan: Plan, summary: Summary, loop: str) -> None:
+    """The report on stdout, its headline coloured on a terminal."""
+    colour = RED if summary.cautions else GREEN
+    first = headline(summary)
+    for line in text_report(plan, summary, loop):
+        print(f"{colour}{line}{PLAIN}" if line == first and sys.stdout.isatty() else line)
+
+
+def write_json(name: str, data: dict[str, object]) -> None:
+    """Write *data* to the file *name*, or to stdout for ``-``. Raises UsageError."""
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    if name == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(name).write_text(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {name}: {(error.strerror or '').lower()}") from None
+
+
+def judge(options: argparse.Namespace, summary: Summary) -> int:
+    """The exit status that the figures deserve, with a line for each condition that came true."""
+    status = EXIT_OK if summary.good else EXIT_FAILURE
+    for condition in options.fail_if:
+        if condition.holds(summary):
+            status = complain(f"failed: {condition.describe(summary)}", EXIT_FAILURE)
+    return status
+
+
+def complain(message: str, status: int) -> int:
+    """One line on stderr; returns *status*."""
+    print(f"stress.py: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
