@@ -19,6 +19,9 @@ import socket
 import stat
 from typing import Any, NamedTuple, TypeAlias
 
+Found: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]"
+"""What getaddrinfo(3) gives for one address: family, kind, protocol, canonical name, address."""
+
 Address: TypeAlias = "tuple[str, int] | tuple[str, int, int, int] | str | bytes"
 """A socket address as Python has it: IPv4, IPv6, or a unix path (bytes: abstract; empty: a client without a name)."""
 
@@ -45,8 +48,18 @@ DIED_IN_BACKLOG = frozenset(
 """Errors of one connection, not of the listener (accept(2), "Error handling"); EPERM comes from a firewall rule."""
 
 
+PORT_ATTEMPTS = 8
+"""Free ports to try on a host of several addresses: a port that is free on the first may be taken on the second."""
+
+NOT_OF_THIS_MACHINE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+"""An address of a host that this machine lacks, as ``::1`` of localhost where IPv6 is off: the others do without it."""
+
+
 class ListenError(OSError):
     """The address cannot be listened on; the message is one line for a person."""
+
+    def __str__(self) -> str:
+        return self.strerror or ""
 
 
 class Accepted(NamedTuple):
@@ -59,21 +72,23 @@ class Accepted(NamedTuple):
 def listen(host: str, port: int, *, backlog: int = BACKLOG, reuse_port: bool = False) -> list[socket.socket]:
     """Non-blocking TCP listeners on every address of *host*, all on one port (0: a free one).
 
-    ``::`` listens on IPv4 as well (ipv6(7), IPV6_V6ONLY off). Raises ListenError for a host that has no address and
-    for an address that cannot be bound.
+    ``::`` listens on IPv4 as well (ipv6(7), IPV6_V6ONLY off), and so does ``""``, every address of the machine. Raises
+    ListenError for a host that has no address and for an address that cannot be bound.
     """
-    listeners: list[socket.socket] = []
+    where = format_address((host, port))
     try:
-        for family, kind, protocol, _, address in _addresses(host, port, socket.SOCK_STREAM):
-            if listeners and port == 0:
-                address = (address[0], listeners[0].getsockname()[1], *address[2:])
-            listeners.append(_bind(family, kind, protocol, address, reuse_port=reuse_port))
-            listeners[-1].listen(backlog)
+        found = _addresses(host, port)
+        for _ in range(PORT_ATTEMPTS - 1 if port == 0 and len(found) > 1 else 0):
+            try:
+                return _listen_on(found, backlog, reuse_port=reuse_port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        return _listen_on(found, backlog, reuse_port=reuse_port)
+    except UnicodeError:
+        raise ListenError(errno.EINVAL, f"cannot listen on {where}: not a host name") from None
     except OSError as error:
-        for listener in listeners:
-            listener.close()
-        raise _explain(error, format_address((host, port))) from None
-    return listeners
+        raise _explain(error, where) from None
 
 
 def listen_unix(path: str, *, backlog: int = BACKLOG) -> socket.socket:
@@ -119,21 +134,44 @@ def format_address(address: Address) -> str:
     return os.fsdecode(address) if isinstance(address, bytes) else str(address)
 
 
-def _addresses(
-    host: str, port: int, kind: socket.SocketKind
-) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]:
-    found = socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
+def _addresses(host: str, port: int) -> list[Found]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys(found))
 
 
-def _bind(family: int, kind: int, protocol: int, address: Any, *, reuse_port: bool) -> socket.socket:
+def _listen_on(found: list[Found], backlog: int, *, reuse_port: bool) -> list[socket.socket]:
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, kind, protocol, _, address in found:
+            if listeners and address[1] == 0:
+                address = (address[0], listeners[0].getsockname()[1], *address[2:])
+            # A :: that takes IPv4 too could not be bound beside 0.0.0.0.
+            dual_stack = address[0] == "::" and len(found) == 1
+            try:
+                listeners.append(_bind(family, kind, protocol, address, reuse_port=reuse_port, dual_stack=dual_stack))
+            except OSError as error:
+                if error.errno not in NOT_OF_THIS_MACHINE:
+                    raise
+                missing = error
+                continue
+            listeners[-1].listen(backlog)
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    if missing is not None and not listeners:
+        raise missing
+    return listeners
+
+
+def _bind(family: int, kind: int, protocol: int, address: Any, *, reuse_port: bool, dual_stack: bool) -> socket.socket:
     bound = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
         if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         bound.bind(address)
     except BaseException:
         bound.close()
@@ -147,10 +185,8 @@ def _remove_stale_socket(path: str) -> None:
             raise FileExistsError(errno.EEXIST, "a file that is not a socket is there")
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
             os.unlink(path)
         else:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

@@ -1,0 +1,343 @@
+"""Listening sockets on real addresses, and every outcome of accept(2)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from aiolsp.linux import listener as module
+from aiolsp.linux.listener import (
+    DIED_IN_BACKLOG,
+    OVERLOAD,
+    Accepted,
+    ListenError,
+    accept_ready,
+    format_address,
+    listen,
+    listen_unix,
+)
+
+DEADLINE = 10.0
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can listen on ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+
+
+@contextmanager
+def listening(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
+    """Listeners on *host*, closed at the end."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(listener) for listener in listen(host, port)]
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    """A connected peer with a deadline."""
+    return socket.create_connection(address, DEADLINE)
+
+
+def accept_once_ready(listener: socket.socket, budget: int = 64) -> Accepted:
+    """What accept_ready gives as soon as poll(2) says that there is something."""
+    assert select.select([listener], [], [], DEADLINE)[0]
+    return accept_ready(listener, budget)
+
+
+def close_all(accepted: Accepted) -> int:
+    """Close what was accepted; how many there were."""
+    for connection, _ in accepted.connections:
+        connection.close()
+    return len(accepted.connections)
+
+
+def resolve_to(*hosts: str) -> Callable[..., list[module.Found]]:
+    """A getaddrinfo that knows one host with these IPv4 addresses."""
+
+    def getaddrinfo(_: str, port: int, **__: object) -> list[module.Found]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for host in hosts]
+
+    return getaddrinfo
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process holds."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+# Listening
+
+
+def test_a_free_port_is_found_and_can_be_connected_to() -> None:
+    with listening("127.0.0.1") as [listener]:
+        with connect(listener.getsockname()) as peer:
+            [(connection, address)] = accept_once_ready(listener).connections
+            with connection:
+                assert address == peer.getsockname()
+
+
+def test_a_listener_is_not_blocking_and_not_inherited() -> None:
+    with listening("127.0.0.1") as [listener]:
+        assert listener.getblocking() is False
+        assert os.get_blocking(listener.fileno()) is False
+        assert listener.get_inheritable() is False
+
+
+def test_a_listener_names_its_protocol_so_that_the_stock_loop_sets_nodelay() -> None:
+    with listening("127.0.0.1") as [listener]:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+@needs_ipv6
+def test_the_ipv6_wildcard_takes_ipv4_too() -> None:
+    with listening("::") as [listener]:
+        with connect(("127.0.0.1", listener.getsockname()[1])):
+            [(connection, address)] = accept_once_ready(listener).connections
+            with connection:
+                assert address[0] == "::ffff:127.0.0.1"
+
+
+@needs_ipv6
+def test_one_ipv6_address_does_not_take_ipv4() -> None:
+    with listening("::1") as [listener], pytest.raises(ConnectionRefusedError):
+        connect(("127.0.0.1", listener.getsockname()[1]))
+
+
+@needs_ipv6
+def test_no_host_means_every_address_of_both_families_on_one_port() -> None:
+    with listening("") as listeners:
+        assert {listener.family for listener in listeners} == {socket.AF_INET, socket.AF_INET6}
+        [port] = {listener.getsockname()[1] for listener in listeners}
+        with connect(("127.0.0.1", port)), connect(("::1", port)):
+            for listener in listeners:
+                assert close_all(accept_once_ready(listener)) == 1
+
+
+def test_a_host_of_several_addresses_gets_one_free_port_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to("127.0.0.1", "127.0.0.2", "127.0.0.3"))
+    with listening("several") as listeners:
+        assert [listener.getsockname()[0] for listener in listeners] == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1
+
+
+def test_a_free_port_that_is_taken_on_the_second_address_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bind, refusals = module._bind, [OSError(errno.EADDRINUSE, "taken")] * 3
+
+    def bind_unluckily(family: int, kind: int, protocol: int, address: tuple[str, int], **settings: bool) -> object:
+        if address[0] == "127.0.0.2" and refusals:
+            raise refusals.pop()
+        return bind(family, kind, protocol, address, **settings)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to("127.0.0.1", "127.0.0.2"))
+    monkeypatch.setattr(module, "_bind", bind_unluckily)
+    before = open_descriptors()
+    with listening("several") as listeners:
+        assert len(listeners) == 2
+    assert not refusals
+    assert open_descriptors() == before
+
+
+def test_an_address_that_the_machine_lacks_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to("203.0.113.1", "127.0.0.1"))
+    with listening("half here") as [listener]:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_host_with_no_address_of_this_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to("203.0.113.1", "203.0.113.2"))
+    with pytest.raises(ListenError, match="cannot assign requested address"):
+        listen("elsewhere", 0)
+
+
+def test_a_busy_port_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        before = open_descriptors()
+        with pytest.raises(ListenError) as caught:
+            listen("127.0.0.1", port)
+        assert str(caught.value) == f"cannot listen on 127.0.0.1:{port}: address already in use"
+        assert caught.value.errno == errno.EADDRINUSE
+        assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("host", ["nohost.invalid", "a..b", "x" * 70])
+def test_a_host_that_is_none_is_told_in_one_line(host: str) -> None:
+    with pytest.raises(ListenError) as caught:
+        listen(host, 8080)
+    assert str(caught.value).startswith(f"cannot listen on {host}:8080: ")
+
+
+def test_reuse_port_lets_two_listeners_share_a_port() -> None:
+    [first] = listen("127.0.0.1", 0, reuse_port=True)
+    with first:
+        [second] = listen("127.0.0.1", first.getsockname()[1], reuse_port=True)
+        second.close()
+
+
+def test_a_port_just_closed_with_connections_can_be_listened_on_at_once() -> None:
+    with listening("127.0.0.1") as [listener]:
+        address = listener.getsockname()
+        peer = connect(address)
+        close_all(accept_once_ready(listener))
+    with peer, listening(*address) as [again]:
+        assert again.getsockname() == address
+
+
+# Unix sockets
+
+
+def test_a_unix_listener_can_be_connected_to(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with listen_unix(path) as listener, socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(DEADLINE)
+        peer.connect(path)
+        assert close_all(accept_once_ready(listener)) == 1
+
+
+def test_a_socket_left_by_a_dead_server_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    listen_unix(path).close()
+    with listen_unix(path) as listener:
+        assert listener.getsockname() == path
+
+
+def test_a_live_server_keeps_its_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with listen_unix(path), pytest.raises(ListenError, match=r"cannot listen on .*/s: address already in use"):
+        listen_unix(path)
+
+
+def test_a_live_server_with_a_full_backlog_keeps_its_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with listen_unix(path, backlog=0), ExitStack() as peers:
+        while True:
+            peer = peers.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            if peer.connect_ex(path) == errno.EAGAIN:
+                break
+        with pytest.raises(ListenError, match="address already in use"):
+            listen_unix(path)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(ListenError, match="a file that is not a socket is there"):
+        listen_unix(str(path))
+    assert path.read_text() == "data"
+
+
+def test_a_path_that_is_too_long_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match=r"^cannot listen on .*: af_unix path too long$"):
+        listen_unix(str(tmp_path / ("x" * 200)))
+
+
+# Accepting
+
+
+def test_nothing_waiting_is_an_empty_round() -> None:
+    with listening("127.0.0.1") as [listener]:
+        assert accept_ready(listener) == ([], 0)
+
+
+def test_a_round_takes_its_budget_and_leaves_the_rest() -> None:
+    with listening("127.0.0.1") as [listener], ExitStack() as peers:
+        for _ in range(5):
+            peers.enter_context(connect(listener.getsockname()))
+        assert close_all(accept_once_ready(listener, 3)) == 3
+        assert close_all(accept_once_ready(listener, 3)) == 2
+
+
+def test_what_is_accepted_does_not_block() -> None:
+    with listening("127.0.0.1") as [listener], connect(listener.getsockname()):
+        [(connection, _)] = accept_once_ready(listener).connections
+        with connection:
+            assert os.get_blocking(connection.fileno()) is False
+            assert connection.get_inheritable() is False
+
+
+@contextmanager
+def descriptors_exhausted(spare: int) -> Iterator[None]:
+    """No more than *spare* descriptors can be opened within the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as kept:
+        # Fill the gaps below the highest one, so that the limit leaves exactly the spare ones.
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        while (fd := os.open("/dev/null", os.O_RDONLY)) < highest:
+            kept.callback(os.close, fd)
+        os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fd + spare, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_want_of_descriptors_is_told_and_loses_no_connection() -> None:
+    with listening("127.0.0.1") as [listener], ExitStack() as peers:
+        for _ in range(3):
+            peers.enter_context(connect(listener.getsockname()))
+        with descriptors_exhausted(spare=2):
+            accepted = accept_ready(listener)
+        assert accepted.overload == errno.EMFILE
+        assert close_all(accepted) == 2
+        assert close_all(accept_once_ready(listener)) == 1
+
+
+class FailingListener:
+    """Stands for a listener whose accept(2) fails with each of *errors* in turn, then has nothing more."""
+
+    def __init__(self, *errors: int) -> None:
+        self.errors = list(errors)
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Fail as told."""
+        number = self.errors.pop(0) if self.errors else errno.EAGAIN
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("number", sorted(DIED_IN_BACKLOG), ids=lambda number: errno.errorcode[number])
+def test_a_connection_that_died_in_the_backlog_is_skipped(number: int) -> None:
+    listener = FailingListener(number, number)
+    assert accept_ready(listener) == ([], 0)  # type: ignore[arg-type]
+    assert not listener.errors
+
+
+@pytest.mark.parametrize("number", sorted(OVERLOAD), ids=lambda number: errno.errorcode[number])
+def test_overload_ends_the_round_at_once(number: int) -> None:
+    listener = FailingListener(number, number)
+    assert accept_ready(listener) == ([], number)  # type: ignore[arg-type]
+    assert len(listener.errors) == 1
+
+
+def test_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        accept_ready(FailingListener(errno.EINVAL))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (("127.0.0.1", 80), "127.0.0.1:80"),
+        (("::1", 80, 0, 0), "[::1]:80"),
+        (("host", 80), "host:80"),
+        ("/run/s", "/run/s"),
+        ("", ""),
+        (b"\0abstract", "\0abstract"),
+    ],
+)
+def test_an_address_reads_as_people_write_it(address: module.Address, text: str) -> None:
+    assert format_address(address) == text
