@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 
 from load.client import explain, resolve, tls_context
@@ -32,13 +33,15 @@ class Probe:
 
 
 async def probe(plan: Plan) -> Probe:
-    """Send one request of *plan* on a connection of its own and judge the answer."""
+    """Send one request of *plan* on a connection of its own and judge the answer. Raises socket.gaierror."""
     seen = bytearray()
     try:
         async with asyncio.timeout(plan.timeout / SECOND):
             answer = await _exchange(plan, seen)
     except TimeoutError:
         return Probe(None, bytes(seen), f"no whole answer within {plan.timeout / SECOND:g} s")
+    except socket.gaierror:
+        raise
     except OSError as error:
         return Probe(
             None, bytes(seen), f"cannot connect to {plan.target}: {explain(error)}" if not seen else explain(error)

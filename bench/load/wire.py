@@ -178,12 +178,11 @@ class WireLane(asyncio.Protocol):
         if not answers:
             return
         in_flight = self._in_flight
-        if len(answers) >= len(in_flight) and self._framer.surplus:
-            answers = self._too_long(answers)
-        for answer in answers:
-            if not in_flight:
-                self.abort()
+        if len(answers) > len(in_flight) or (len(answers) == len(in_flight) and self._framer.surplus):
+            answers = self._with_surplus(answers[: len(in_flight)])
+            if not answers:
                 return
+        for answer in answers:
             intended, started, _, _ = in_flight.popleft()
             self._settle(answer, intended, started, now)
         if answer.last or self._plan.churn:
@@ -274,9 +273,11 @@ class WireLane(asyncio.Protocol):
         else:
             self._record.answer(intended, started, now, answer.status, answer.octets)
 
-    def _too_long(self, answers: list[Answer]) -> list[Answer]:
-        example = f"{self._framer.surplus:,} bytes more than announced"
-        return [*answers[:-1], Answer(0, 0, True, Failure.LENGTH, example)]
+    def _with_surplus(self, answers: list[Answer]) -> list[Answer]:
+        # Nobody asked for more than these: the last one was longer than it said, or the server talks on its own.
+        if not answers:
+            self.abort()
+        return [*answers[:-1], Answer(0, 0, True, Failure.LENGTH, "more bytes than announced")] if answers else []
 
     # Ending
 

@@ -1,0 +1,129 @@
+"""Schedules, stop rules and the dispatcher that joins them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import islice
+from time import monotonic_ns
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from load.dispatch import Dispatcher
+from load.plan import Plan, Target
+from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule
+from load.stop import NEVER, StopRule
+from load.units import SECOND
+
+TARGET = Target("http", "127.0.0.1", 80)
+
+
+def plan_of(schedule: Schedule, **settings: int) -> Plan:
+    warmup = settings.pop("warmup", 0)
+    return Plan(TARGET, schedule=schedule, stop=StopRule(**settings), warmup=warmup)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.1, 1e6), st.integers(0, 10**6))
+def test_a_constant_rate_does_not_drift(rate: float, number: int) -> None:
+    offsets = ConstantRate(rate).offsets()
+    assert next(offsets) == 0
+    assert next(islice(offsets, min(number, 1000), None)) == pytest.approx(
+        (min(number, 1000) + 1) * SECOND / rate, abs=1
+    )
+
+
+def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process() -> None:
+    arrivals = list(islice(PoissonRate(1000, seed=7).offsets(), 20001))
+    gaps = [after - before for before, after in zip(arrivals, arrivals[1:], strict=False)]
+    mean = sum(gaps) / len(gaps)
+    spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
+    assert mean == pytest.approx(SECOND / 1000, rel=0.03)
+    assert spread == pytest.approx(mean, rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_arrivals() -> None:
+    first, same, other = (list(islice(PoissonRate(10, seed).offsets(), 50)) for seed in (1, 1, 2))
+    assert first == same != other
+    assert first == sorted(first)
+
+
+def test_a_closed_loop_has_no_plan() -> None:
+    schedule: Schedule = ClosedLoop()
+    assert schedule.offsets() is None and schedule.rate is None
+
+
+def test_a_stop_rule_needs_an_end() -> None:
+    with pytest.raises(ValueError, match="needs an end"):
+        StopRule()
+
+
+def test_a_stop_rule_knows_its_ends() -> None:
+    assert StopRule(duration=5).deadline(100) == 105 and StopRule(duration=5).most == NEVER
+    assert StopRule(requests=7).deadline(100) == NEVER and StopRule(requests=7).most == 7
+
+
+async def test_a_closed_loop_is_due_at_once_until_the_duration_is_over() -> None:
+    with Dispatcher(plan_of(ClosedLoop(), duration=100)) as dispatcher:
+        dispatcher.start(1000)
+        assert [dispatcher.take(now) for now in (1000, 1050, 1099, 1100, 1101)] == [1000, 1050, 1099, None, None]
+        assert dispatcher.over and dispatcher.started == 3 and dispatcher.unsent(2000) == 0
+
+
+async def test_no_more_than_the_number_of_requests_are_handed_out() -> None:
+    with Dispatcher(plan_of(ClosedLoop(), requests=2)) as dispatcher:
+        dispatcher.start(0)
+        assert [dispatcher.take(now) for now in (1, 2, 3)] == [1, 2, None]
+        assert dispatcher.over
+
+
+async def test_requests_of_the_warm_up_are_not_counted() -> None:
+    with Dispatcher(plan_of(ClosedLoop(), requests=1, warmup=100)) as dispatcher:
+        dispatcher.start(0)
+        assert dispatcher.begin == 100
+        assert [dispatcher.take(now) for now in (1, 99, 100, 101)] == [1, 99, 100, None]
+
+
+async def test_an_open_loop_gives_the_intended_start_however_late_it_is_asked() -> None:
+    with Dispatcher(plan_of(ConstantRate(10), duration=SECOND)) as dispatcher:
+        dispatcher.start(0)
+        late = SECOND // 2
+        assert [dispatcher.take(late) for _ in range(7)] == [tenth * SECOND // 10 for tenth in range(6)] + [None]
+        assert not dispatcher.over
+
+
+async def test_what_the_plan_asked_for_and_nobody_sent_is_counted() -> None:
+    with Dispatcher(plan_of(ConstantRate(10), duration=SECOND)) as dispatcher:
+        dispatcher.start(0)
+        assert dispatcher.take(SECOND // 2) == 0
+        assert dispatcher.unsent(3 * SECOND) == 9
+
+
+async def test_finishing_wakes_who_is_parked_and_who_parks_later() -> None:
+    woken: list[int | None] = []
+    with Dispatcher(plan_of(ConstantRate(1), duration=SECOND)) as dispatcher:
+        dispatcher.start(monotonic_ns() + 100 * SECOND)
+        dispatcher.park(woken.append)
+        assert woken == []
+        dispatcher.finish()
+        dispatcher.park(woken.append)
+    assert woken == [None, None]
+
+
+def test_parked_lanes_are_woken_in_turn_and_never_early(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def collect() -> None:
+        with Dispatcher(plan_of(ConstantRate(1000), requests=20)) as dispatcher:
+            dispatcher.start(monotonic_ns())
+            seen: list[int] = []
+
+            async def lane() -> None:
+                while (intended := await dispatcher.next_start()) is not None:
+                    assert monotonic_ns() >= intended
+                    seen.append(intended)
+
+            await asyncio.gather(*(lane() for _ in range(3)))
+            assert len(seen) == 20 and sorted(seen) == [dispatcher.begin + tick * 1_000_000 for tick in range(20)]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(collect())
