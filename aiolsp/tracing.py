@@ -47,8 +47,13 @@ class Trace:
         if json_path is not None:
             # O_APPEND and one write per event: threads and forked children share the file without a lock.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-            self._json = os.open(json_path, flags, 0o644)
-            os.write(self._json, b"[\n" + _dump(_metadata("process_name", " ".join(sys.argv[:3]))))
+            descriptor = os.open(json_path, flags, 0o644)
+            try:
+                os.write(descriptor, b"[\n" + _dump(_metadata("process_name", " ".join(sys.argv[:3]))))
+            except OSError:
+                os.close(descriptor)
+                raise
+            self._json = descriptor
         self.on = lines is not None or json_path is not None
 
     def event(
@@ -62,13 +67,20 @@ class Trace:
         why: str = "",
         **args: object,
     ) -> None:
-        """Record one event; *args* are further facts of this call, shown as ``name=value``."""
+        """Record one event; *args* are further facts of this call, shown as ``name=value``. Never raises.
+
+        A trace that cannot be written (its reader left, the disk is full) ends; the program goes on.
+        """
         if self._lines is not None:
-            self._lines.write(_line(sign, call, fd, flags, size, why, args))
+            try:
+                self._lines.write(_line(sign, call, fd, flags, size, why, args))
+            except OSError:
+                self._lines = None
+                self.on = self._json is not None
         if self._json is not None:
-            facts = {"fd": fd, "flags": flags, "bytes": size, "why": why, **args}
+            facts = {"fd": fd, "flags": flags, "bytes": size, "why": why}
             known = {name: value for name, value in facts.items() if value not in (-1, "")}
-            self._append({"name": f"{sign} {call}", "ph": "i", "s": "t", "ts": _now_us(), "args": known})
+            self._append({"name": f"{sign} {call}", "ph": "i", "s": "t", "ts": _now_us(), "args": {**known, **args}})
 
     @contextmanager
     def span(self, name: str, **args: object) -> Iterator[None]:
@@ -83,21 +95,29 @@ class Trace:
 
     def close(self) -> None:
         """End the JSON so that it is a whole document; only the process that opened it does."""
+        if os.getpid() == self._owner:
+            self._write(b"\n]\n")
         if self._json is not None:
-            if os.getpid() == self._owner:
-                os.write(self._json, b"\n]\n")
             os.close(self._json)
         self._json = self._lines = None
         self._lanes.clear()
         self.on = False
 
     def _append(self, record: dict[str, object]) -> None:
-        assert self._json is not None
         lane = (os.getpid(), threading.get_native_id())
         if lane not in self._lanes:
             self._lanes.add(lane)
-            os.write(self._json, b",\n" + _dump(_metadata("thread_name", threading.current_thread().name)))
-        os.write(self._json, b",\n" + _dump(record))
+            self._write(b",\n" + _dump(_metadata("thread_name", threading.current_thread().name)))
+        self._write(b",\n" + _dump(record))
+
+    def _write(self, data: bytes) -> None:
+        if self._json is not None:
+            try:
+                os.write(self._json, data)
+            except OSError:
+                os.close(self._json)
+                self._json = None
+                self.on = self._lines is not None
 
 
 def _line(sign: str, call: str, fd: int, flags: str, size: int, why: str, args: dict[str, object]) -> str:
@@ -113,7 +133,12 @@ def _line(sign: str, call: str, fd: int, flags: str, size: int, why: str, args: 
     words += [f"{name}={value}" for name, value in args.items()]
     if why:
         words.append(f" {why}")
-    return " ".join(words) + "\n"
+    return _one_line(" ".join(words)) + "\n"
+
+
+def _one_line(text: str) -> str:
+    # What a peer sent may stand in an event: it must neither end the line nor steer the terminal.
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _metadata(name: str, value: str) -> dict[str, object]:
