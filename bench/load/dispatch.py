@@ -35,6 +35,8 @@ class Dispatcher:
         self.started = 0
         """Requests handed out since then."""
         self.over = False
+        self.on_finish: Callable[[], None] | None = None
+        """Called once, at the moment from which no request starts."""
 
     def __enter__(self) -> Self:
         self._timer.__enter__()
@@ -88,6 +90,8 @@ class Dispatcher:
 
     def finish(self) -> None:
         """No request starts any more."""
+        if not self.over and self.on_finish is not None:
+            self.on_finish()
         self.over = True
         while self._parked:
             self._parked.popleft()(None)

@@ -88,13 +88,14 @@ def test_an_empty_histogram_says_zero() -> None:
     assert Histogram.from_json(histogram.to_json()).to_json() == histogram.to_json()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 3_600_000_000), min_size=1, max_size=60))
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 3_600_000_000), min_size=1, max_size=15))
 def test_it_agrees_with_hdrhistogram(values: list[int]) -> None:
     oracle_of = pytest.importorskip("hdrh.histogram", reason="hdrhistogram is not installed").HdrHistogram
     oracle = oracle_of(1, 3_600_000_000, 3)
+    # A thousand of each: HdrHistogram rounds a rank that is not whole to the nearest, ours always up.
     for value in values:
-        oracle.record_value(value)
-    ours = histogram_of(values)
+        oracle.record_value(value, 1000)
+    ours = histogram_of(values * 1000)
     for percent in (50, 90, 99, 99.9, 100):
         assert ours.percentile(percent) == pytest.approx(oracle.get_value_at_percentile(percent), rel=0.002, abs=1)
