@@ -65,6 +65,7 @@ def stress_parser() -> Parser:
     parser = Parser(prog="stress.py", description="Load an HTTP server and say honestly how it did.", epilog=EPILOG)
     parser.add_argument("url", nargs="?", metavar="URL", help="what to load (default: aiolsp.websrv, started for it)")
     _add_load(parser)
+    _add_client(parser)
     _add_request(parser)
     _add_output(parser)
     return parser
@@ -98,21 +99,25 @@ def _add_load(parser: Parser) -> None:
         metavar="TIME",
         help="for one answer (default 10s)",
     )
-    load.add_argument(
+
+
+def _add_client(parser: Parser) -> None:
+    client = parser.add_argument_group("client")
+    client.add_argument(
         "--client",
         choices=("aiohttp", "wire"),
         default="aiohttp",
         help="a real HTTP client, or ready bytes on the wire",
     )
-    load.add_argument("--churn", action="store_true", help="a new connection for each request")
-    load.add_argument(
+    client.add_argument("--churn", action="store_true", help="a new connection for each request")
+    client.add_argument(
         "--pipeline",
         type=_positive(parse_count),
         default=1,
         metavar="K",
         help="requests in flight on each connection (wire)",
     )
-    load.add_argument(
+    client.add_argument(
         "--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="the generator's event loop"
     )
 
