@@ -20,6 +20,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiolsp.linux.listener import Address, accept_ready, format_address
 from aiolsp.tracing import trace
@@ -48,20 +49,19 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._protocol_factory = protocol_factory
         self._admit = admit
-        self._connecting: set[asyncio.Task[object]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._overloaded = False
 
     def start(self) -> None:
         """Watch the listeners; also ends a pause before its time."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._forget_retry()
         for listener in self.listeners:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def pause(self, seconds: float | None = None) -> None:
         """Leave new connections in the backlog, for *seconds* or until `start`."""
+        self._forget_retry()
         for listener in self.listeners:
             self._loop.remove_reader(listener.fileno())
         if seconds is not None:
@@ -70,11 +70,17 @@ class Acceptor:
     def close(self) -> None:
         """Stop accepting and close the listeners; connections that were accepted live on."""
         self.pause()
-        if self._retry is not None:
-            self._retry.cancel()
         for listener in self.listeners:
             listener.close()
         self.listeners = ()
+
+    async def finish(self) -> None:
+        """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
+        for listener in self.listeners:
+            self._accept(listener)
+        self.close()
+        if self._connecting:
+            await asyncio.wait(self._connecting)
 
     def _accept(self, listener: socket.socket) -> None:
         connections, overload = accept_ready(listener)
@@ -86,11 +92,16 @@ class Acceptor:
                 continue
             task = self._loop.create_task(self._connect(connection))
             self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-        if overload:
+            task.add_done_callback(partial(self._connected, connection))
+        if overload and self.listeners:
             self._relieve(overload)
         elif connections:
             self._overloaded = False
+
+    def _forget_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     async def _connect(self, connection: socket.socket) -> None:
         try:
@@ -99,6 +110,11 @@ class Acceptor:
             connection.close()
             if trace.on:
                 trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
+
+    def _connected(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        if task.cancelled():  # the loop ends, perhaps before the task began: nobody else would close it
+            connection.close()
 
     def _relieve(self, overload: int) -> None:
         self.pause(PAUSE)

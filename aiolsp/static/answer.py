@@ -1,0 +1,124 @@
+"""From what is to be sent, and what the request says of it, to the answer: conditions, ranges, the body's pieces.
+
+No I/O: on the hot path of the web server the usual answer costs one look at the fields and a head that is made already.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from aiolsp.http1.conditions import Outcome, Preconditions, evaluate, range_applies
+from aiolsp.http1.messages import Fields
+from aiolsp.http1.ranges import ByteRange, NoRange, content_range, multipart, multipart_type, select_ranges
+from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
+from aiolsp.linux.sendfile import FileSlice
+from aiolsp.static.resource import Resource
+
+_CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+
+_DESCRIBING = frozenset({b"Content-Type", b"Content-Encoding", b"Last-Modified"})
+"""Fields that describe a representation; an answer without it has none of them (RFC 9110 15.4.5)."""
+
+_IDENTIFYING = frozenset({b"ETag", b"Cache-Control", b"Vary"})
+"""Fields that a 304 must repeat (RFC 9110 15.4.5), and that a refusal must not claim for itself."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A status, a head, and a body of *size* bytes in *pieces*; ``close`` it when sent, or when it will not be."""
+
+    status: int
+    head: HeadTemplate
+    pieces: tuple[bytes | FileSlice, ...]
+    size: int
+    resource: Resource | None = field(default=None, repr=False)
+
+    @property
+    def ready(self) -> bytes:
+        """The body, if it needs no file."""
+        return b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether a part of it still has to be read from a file."""
+        return self.resource is not None and self.resource.fd >= 0 and bool(self.pieces)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.resource is not None:
+            self.resource.close()
+
+
+def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, max_ranges: int = 16) -> Answer:
+    """The answer to a GET or HEAD of *resource* with these request *fields*, at *now* seconds.
+
+    The pieces are those of a GET: to a HEAD, send the head alone (RFC 9110 9.3.2).
+    """
+    validators = resource.validators
+    if validators is not None and resource.status == 200:
+        if any(name in fields for name in _CONDITIONS):
+            outcome = evaluate(_preconditions(fields, now), validators, method)
+            if outcome is Outcome.NOT_MODIFIED:
+                return _bodiless(304, _kept(resource), resource)
+            if outcome is Outcome.PRECONDITION_FAILED:
+                return _bodiless(412, (*_plain(resource), (b"Content-Length", b"0")), resource)
+        wanted = fields.combined(b"range")
+        if wanted is not None and method == b"GET":
+            if range_applies(fields.combined(b"if-range"), validators, now):
+                selected = select_ranges(wanted, resource.size, max_ranges)
+                if selected is not NoRange.IGNORE:
+                    return _partial(resource, selected)
+    return Answer(resource.status, resource.whole, _pieces(resource, 0, resource.size), resource.size, resource)
+
+
+def _preconditions(fields: Fields, now: float) -> Preconditions:
+    return Preconditions(
+        if_match=fields.combined(b"if-match"),
+        if_none_match=fields.combined(b"if-none-match"),
+        if_modified_since=fields.get(b"if-modified-since"),
+        if_unmodified_since=fields.get(b"if-unmodified-since"),
+        now=now,
+    )
+
+
+def _partial(resource: Resource, selected: tuple[ByteRange, ...] | NoRange) -> Answer:
+    if isinstance(selected, NoRange):
+        told = (b"Content-Range", content_range(None, resource.size))
+        return _bodiless(416, (*_plain(resource), told, (b"Content-Length", b"0")), resource)
+    if len(selected) == 1:
+        only = selected[0]
+        told = (b"Content-Range", content_range(only, resource.size))
+        head = ResponseHead(206, (*resource.fields, told, (b"Content-Length", b"%d" % only.length)))
+        return Answer(206, HeadTemplate(head), _pieces(resource, only.start, only.length), only.length, resource)
+    boundary = secrets.token_hex(16).encode()
+    parts = multipart(selected, resource.size, resource.content_type, boundary)
+    kind = (b"Content-Type", multipart_type(boundary))
+    others = tuple(pair for pair in resource.fields if pair[0] != b"Content-Type")
+    head = ResponseHead(206, (kind, *others, (b"Content-Length", b"%d" % parts.length)))
+    pieces: list[bytes | FileSlice] = []
+    for part in parts.pieces:
+        pieces += [part] if isinstance(part, bytes) else _pieces(resource, part.start, part.length)
+    return Answer(206, HeadTemplate(head), tuple(pieces), parts.length, resource)
+
+
+def _pieces(resource: Resource, start: int, length: int) -> tuple[bytes | FileSlice, ...]:
+    if length == 0:
+        return ()
+    if resource.body is not None:
+        whole = start == 0 and length == resource.size
+        return (resource.body if whole else resource.body[start : start + length],)
+    assert resource.identity is not None
+    return (FileSlice(resource.fd, start, length, resource.identity.size, resource.identity.mtime_ns),)
+
+
+def _bodiless(status: int, fields: tuple[Field, ...], resource: Resource) -> Answer:
+    return Answer(status, HeadTemplate(ResponseHead(status, fields)), (), 0, resource)
+
+
+def _kept(resource: Resource) -> tuple[Field, ...]:
+    return tuple(pair for pair in resource.fields if pair[0] not in _DESCRIBING)
+
+
+def _plain(resource: Resource) -> tuple[Field, ...]:
+    return tuple(pair for pair in _kept(resource) if pair[0] not in _IDENTIFYING)

@@ -1,0 +1,270 @@
+"""From a request target to what is on the disk: the blocking half of an answer, for a pool's thread.
+
+``load`` finds and opens, and reads what is small; it takes what an earlier ``load`` gave for the same key, and gives
+that back if nothing has changed. ``answer.respond`` is the other half: without I/O, on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aiolsp.http1.conditions import Validators
+from aiolsp.http1.dates import format_date
+from aiolsp.http1.media_types import media_type
+from aiolsp.http1.negotiation import SIBLINGS, accepted_codings, accepts_html, choose_coding
+from aiolsp.http1.response import Field, HeadTemplate, ResponseHead, error_page
+from aiolsp.http1.target import RequestTarget, directory_location
+from aiolsp.linux.beneath import Opened, open_beneath
+from aiolsp.static import listing
+from aiolsp.static.policy import Policy
+
+HTML = b"text/html; charset=utf-8"
+
+WELL_KNOWN = b".well-known"
+"""The one dot name that is meant to be asked for (RFC 8615)."""
+
+_TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Identity(NamedTuple):
+    """What tells a file from another, and from itself at another time; and the coding it is served in."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    coding: bytes
+
+    @classmethod
+    def of(cls, status: os.stat_result, coding: bytes) -> Identity:
+        """The identity of the file that stat(2) describes so."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, coding)
+
+
+@dataclass(slots=True)
+class Resource:
+    """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
+
+    *fields* are all but Content-Length and those of ranges. Only a file has an *identity* and *validators*; one with a
+    body too may be kept and sent again. Whoever holds it calls ``close``.
+    """
+
+    status: int
+    fields: tuple[Field, ...]
+    size: int
+    body: bytes | None = None
+    fd: int = -1
+    identity: Identity | None = None
+    validators: Validators | None = None
+    content_type: bytes = HTML
+    keepable: bool = False
+    _whole: HeadTemplate | None = field(default=None, repr=False)
+
+    @property
+    def whole(self) -> HeadTemplate:
+        """The head of an answer that sends all of it, made when first needed."""
+        if self._whole is None:
+            length = (b"Content-Length", b"%d" % self.size)
+            self._whole = HeadTemplate(ResponseHead(self.status, (*self.fields, length)))
+        return self._whole
+
+    def close(self) -> None:
+        """Close the file, if one is open."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Wanted(NamedTuple):
+    """What a request says of the representation it wants."""
+
+    target: RequestTarget
+    accept_encoding: bytes | None = None
+    accept: bytes | None = None
+
+
+class DocumentRoot:
+    """The directory that is served, by its descriptor: renaming or replacing its path later changes nothing.
+
+    Raises OSError if *path* is not a directory that can be opened.
+    """
+
+    def __init__(self, path: str, policy: Policy, *, small: int = 0) -> None:
+        self.path = os.path.abspath(path)
+        self.policy = policy
+        self.small = small
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._common = common_fields(policy)
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._fd)
+
+    def load(self, wanted: Wanted, known: Resource | None = None) -> Resource:
+        """What to send for *wanted*: *known* itself if that is still so. Blocks on the disk; never raises OSError."""
+        try:
+            return self._find(wanted, known)
+        except FileNotFoundError:
+            return self._missing(wanted)
+        except PermissionError:
+            return self.error(403)
+        except OSError as error:
+            return self.error(503 if error.errno in _TOO_MANY_FILES else 500)
+
+    def error(self, status: int, detail: str = "", *extra: Field) -> Resource:
+        """A page that names *status*."""
+        return self._page(status, error_page(status, detail), *extra)
+
+    def _find(self, wanted: Wanted, known: Resource | None) -> Resource:
+        target = wanted.target
+        if not self._served(target.segments):
+            raise FileNotFoundError
+        opened = self._open(target.segments)
+        if not opened.is_directory:
+            if target.is_directory:
+                os.close(opened.fd)
+                raise FileNotFoundError
+            return self._file(target.segments, opened, wanted, known)
+        try:
+            if not target.is_directory:
+                return self.error(308, "", (b"Location", directory_location(target)))
+            return self._directory(opened.fd, wanted, known)
+        finally:
+            os.close(opened.fd)
+
+    def _served(self, segments: tuple[bytes, ...]) -> bool:
+        """Whether names as these are served at all."""
+        visible = segments[1:] if segments[:1] == (WELL_KNOWN,) else segments
+        return self.policy.dotfiles or not any(name.startswith(b".") for name in visible)
+
+    def _directory(self, fd: int, wanted: Wanted, known: Resource | None) -> Resource:
+        segments = wanted.target.segments
+        try:
+            index = (*segments, self.policy.index)
+            return self._regular(index, wanted, known)
+        except FileNotFoundError:
+            if not self.policy.listing:
+                raise
+        items, more = listing.read_directory(fd, self.policy)
+        return self._page(200, listing.page(segments, items, more=more))
+
+    def _regular(self, segments: Sequence[bytes], wanted: Wanted, known: Resource | None) -> Resource:
+        opened = self._open(segments)
+        if opened.is_directory:
+            os.close(opened.fd)
+            raise FileNotFoundError
+        return self._file(segments, opened, wanted, known)
+
+    def _file(self, segments: Sequence[bytes], opened: Opened, wanted: Wanted, known: Resource | None) -> Resource:
+        """The file *opened*, or its better sibling; takes over the descriptor."""
+        name = segments[-1]
+        content_type = media_type(name)
+        fields = [*self._common, (b"Content-Type", content_type), (b"Accept-Ranges", b"bytes")]
+        if self.policy.cache_control is not None:
+            fields.append((b"Cache-Control", self.policy.cache_control))
+        coding = b""
+        if not name.endswith(tuple(SIBLINGS.values())):
+            fields.append((b"Vary", b"Accept-Encoding"))
+            opened, coding = self._variant(segments, opened, wanted.accept_encoding)
+        if coding:
+            fields.append((b"Content-Encoding", coding))
+        identity = Identity.of(opened.status, coding)
+        if known is not None and known.identity == identity:
+            os.close(opened.fd)
+            return known
+        validators = Validators.of_file(identity.size, identity.mtime_ns, identity.inode, coding)
+        fields.append((b"ETag", validators.etag))
+        if validators.last_modified <= time.time():
+            # RFC 9110 8.8.2.1: a time in the future would make every copy look older than it is.
+            fields.append((b"Last-Modified", format_date(validators.last_modified)))
+        resource = Resource(
+            200, tuple(fields), identity.size, None, opened.fd, identity, validators, content_type=content_type
+        )
+        if identity.size <= self.small:
+            try:
+                _read(resource)
+            except OSError:
+                resource.close()
+                raise
+        return resource
+
+    def _variant(self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes | None) -> tuple[Opened, bytes]:
+        """The compressed sibling that the client likes best, unless it is older than the file; else the file."""
+        if accept_encoding is None:
+            return plain, b""
+        weights = accepted_codings(accept_encoding)
+        *directory, name = segments
+        found: dict[bytes, Opened] = {}
+        for coding, suffix in SIBLINGS.items():
+            if not weights.get(coding, weights.get(b"*", 0)):
+                continue
+            try:
+                sibling = self._open((*directory, name + suffix))
+            except OSError:
+                continue
+            if sibling.is_directory or sibling.status.st_mtime_ns < plain.status.st_mtime_ns:
+                os.close(sibling.fd)
+            else:
+                found[coding] = sibling
+        chosen = choose_coding(accept_encoding, [coding for coding in SIBLINGS if coding in found]) or b""
+        best = found.pop(chosen, plain)
+        for other in found.values():
+            os.close(other.fd)
+        if best is not plain:
+            os.close(plain.fd)
+        return best, chosen
+
+    def _missing(self, wanted: Wanted) -> Resource:
+        """A page of the directory's own for what is not there, or ours."""
+        plain = Wanted(wanted.target)
+        if self.policy.spa and accepts_html(wanted.accept):
+            try:
+                page = self._regular((self.policy.index,), plain, None)
+                # It stands in for this path only in answer to this Accept, which no key of a cache holds.
+                page.keepable = False
+                return page
+            except OSError:
+                pass
+        try:
+            page = self._regular((self.policy.not_found_page,), plain, None)
+            try:
+                if page.body is None:
+                    _read(page)
+            finally:
+                page.close()
+        except OSError:
+            return self.error(404)
+        return self._page(404, page.body or b"") if page.body is not None else self.error(404)
+
+    def _open(self, segments: Sequence[bytes]) -> Opened:
+        return open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks)
+
+    def _page(self, status: int, body: bytes, *extra: Field) -> Resource:
+        return Resource(status, (*self._common, (b"Content-Type", HTML), *extra), len(body), body)
+
+
+def common_fields(policy: Policy) -> tuple[Field, ...]:
+    """What every answer says."""
+    fields = [(b"Server", b"aiolsp"), (b"X-Content-Type-Options", b"nosniff")]
+    if policy.cors:
+        fields += [
+            (b"Access-Control-Allow-Origin", b"*"),
+            (b"Access-Control-Expose-Headers", b"Accept-Ranges, Content-Length, Content-Range, ETag"),
+        ]
+    return (*fields, *policy.headers)
+
+
+def _read(resource: Resource) -> None:
+    """Read the open file whole; one that changes meanwhile stays as it is, open and unread."""
+    identity = resource.identity
+    assert identity is not None
+    body = os.pread(resource.fd, identity.size + 1, 0)
+    if len(body) == identity.size and Identity.of(os.fstat(resource.fd), identity.coding) == identity:
+        resource.body = body
+        resource.keepable = True
+        resource.close()

@@ -1,0 +1,200 @@
+"""The web server's settings and its command line, shared by the asyncio shell and its blocking twin.
+
+The words of ``python -m http.server`` are understood as well: a bare port, ``-b``, ``-d``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number
+from aiolsp.http1.limits import Limits
+from aiolsp.http1.response import check_field
+from aiolsp.static.policy import Policy
+
+KIB = 1024
+MIB = 1024 * KIB
+
+LOG_FORMATS = ("common", "combined", "json", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a web server is told; sizes in bytes, times in seconds."""
+
+    policy: Policy = field(default_factory=Policy)
+    limits: Limits = field(default_factory=Limits)
+    threads: int = 8
+    max_queue: int = 1000
+    cache_size: int = 64 * MIB
+    cache_file: int = 256 * KIB
+    cache_valid: float = 1.0
+    grace: float = 10.0
+    log: str = "off"
+
+
+def web_parser(*, blocking: bool = False) -> Parser:
+    """The command line of the web server; ``--limit`` help is kept to a line so that the whole fits a screen."""
+    package = "aiolsp.blocking" if blocking else "aiolsp"
+    parser = Parser(
+        prog=f"python -m {package}.websrv",
+        usage="%(prog)s [DIR | PORT] [options]",
+        description="Serve a directory over HTTP/1.1.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=27, width=110),
+    )
+    add = parser.add_argument
+    add("where", nargs="*", default=[], metavar="DIR | PORT", help="directory (default .) and, or, port (default 8080)")
+    add("-d", "--directory", metavar="DIR", help=argparse.SUPPRESS)
+    add("-b", "--bind", "--host", dest="host", default="127.0.0.1", metavar="ADDRESS", help="address; :: is dual stack")
+    add("-p", "--port", type=port_number, metavar="PORT", help="port; 0 takes a free one (default 8080)")
+    add("--unix", metavar="PATH", help="listen on a unix socket instead")
+    _add_policy(parser)
+    _add_machinery(parser)
+    if not blocking:
+        add_loop_option(parser)
+    add_trace_options(parser)
+    add("--version", action="version", version=VERSION)
+    return parser
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--no-listing", action="store_true", help="404 instead of a listing for a directory without index.html")
+    add("--follow-symlinks", action="store_true", help="serve what symbolic links point to, wherever that is")
+    add("--dotfiles", action="store_true", help="serve names that begin with a dot")
+    add("--spa", action="store_true", help="answer unknown paths that ask for HTML with the root's index.html")
+    add("--header", action="append", default=[], metavar="'N: V'", help="add a field to each answer (repeatable)")
+    add("--cors", action="store_true", help="let scripts of any origin read the answers")
+    add("--cache-control", metavar="VALUE", help="the Cache-Control of files, such as max-age=3600")
+    add("--log", choices=LOG_FORMATS, help="access log on stderr (default: common on a terminal, else off)")
+
+
+def _add_machinery(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    defaults = Settings()
+    whole, some = _at_least(int, 1), _at_least(float, 0)
+    add("--threads", type=whole, default=defaults.threads, metavar="N", help="threads that read files (%(default)s)")
+    add("--max-queue", type=whole, default=1000, metavar="N", help="requests that may wait for them; then 503 (1000)")
+    add(
+        "--cache-size",
+        type=_at_least(int, 0),
+        default=64 * MIB,
+        metavar="BYTES",
+        help="memory for small files (64 MiB)",
+    )
+    add("--cache-file", type=_at_least(int, 0), default=256 * KIB, metavar="BYTES", help="largest file in it (256 KiB)")
+    add("--cache-valid", type=some, default=1.0, metavar="S", help="how long an entry counts unchecked (1)")
+    add("--grace", type=some, default=10.0, metavar="S", help="time to finish what is in flight at SIGTERM (10)")
+    names = ", ".join(limit.name.replace("_", "-") for limit in dataclasses.fields(Limits))
+    add("--limit", action="append", default=[], metavar="NAME=N", help=f"change a limit on clients: {names}")
+
+
+def _at_least(kind: type[int] | type[float], least: float) -> Any:
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not least <= value < 1 << 62:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {least}")
+        return value
+
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where to listen and what to serve, as the command line says."""
+
+    directory: str
+    host: str
+    port: int
+    unix: str | None
+
+
+def listening(options: argparse.Namespace) -> Listening:
+    """The directory and the address that *options* mean. Raises UsageError if they name two of either."""
+    ports = [word for word in options.where if word.isascii() and word.isdigit() and not os.path.isdir(word)]
+    directories = [word for word in options.where if word not in ports]
+    if options.directory is not None:
+        directories.append(options.directory)
+    if options.port is not None:
+        ports.append(str(options.port))
+    if len(ports) > 1 or len(directories) > 1:
+        raise UsageError("more than one " + ("port" if len(ports) > 1 else "directory") + " to serve")
+    try:
+        port = port_number(ports[0]) if ports else 8080
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(str(error)) from None
+    return Listening(directories[0] if directories else ".", options.host, port, options.unix)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The Settings that *options* mean. Raises UsageError."""
+    policy = Policy(
+        follow_symlinks=options.follow_symlinks,
+        dotfiles=options.dotfiles,
+        listing=not options.no_listing,
+        spa=options.spa,
+        cors=options.cors,
+        cache_control=_field_value(options.cache_control),
+        headers=tuple(_field(text) for text in options.header),
+    )
+    log = options.log or ("common" if sys.stderr.isatty() else "off")
+    return Settings(
+        policy,
+        _limits(options.limit),
+        options.threads,
+        options.max_queue,
+        options.cache_size,
+        options.cache_file,
+        options.cache_valid,
+        options.grace,
+        log,
+    )
+
+
+def _limits(changes: list[str]) -> Limits:
+    kinds: dict[str, type[int] | type[float]] = {
+        limit.name: int if limit.type == "int" else float for limit in dataclasses.fields(Limits)
+    }
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, _, text = change.partition("=")
+        name = name.replace("-", "_")
+        if name not in kinds:
+            raise UsageError(f"there is no limit {change.partition('=')[0]!r} (--help lists them)")
+        try:
+            values[name] = kinds[name](text)
+        except ValueError:
+            raise UsageError(f"the limit {name.replace('_', '-')} takes a number, not {text!r}") from None
+    try:
+        return dataclasses.replace(Limits(), **values)
+    except ValueError as error:
+        raise UsageError(str(error).replace("_", "-")) from None
+
+
+_OURS = frozenset({b"connection", b"content-length", b"date", b"transfer-encoding"})
+
+
+def _field(text: str) -> tuple[bytes, bytes]:
+    name, colon, value = text.partition(":")
+    pair = name.encode("latin-1", "replace"), value.strip(" \t").encode("utf-8", "surrogateescape")
+    try:
+        if not colon:
+            raise ValueError(f"a field is written 'Name: value', not {text!r}")
+        check_field(*pair)
+        if pair[0].lower() in _OURS:
+            raise ValueError(f"the server sets {name} itself")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return pair
+
+
+def _field_value(text: str | None) -> bytes | None:
+    return None if text is None else _field(f"Cache-Control: {text}")[1]

@@ -1,0 +1,159 @@
+"""The access log: one line an answer, in the formats that log readers know, written off the loop's thread.
+
+A record costs the loop one append. Records are formatted and written in batches by a thread of their own, since stderr
+may be a pipe that nobody empties: then lines are dropped and counted, and the server goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import threading
+import time
+from typing import NamedTuple
+
+FORMATS = ("common", "combined", "json", "off")
+
+BATCH_DELAY = 0.1
+"""Seconds that a record waits for others; a person who looks at a terminal does not notice."""
+
+MAX_BACKLOG = 50_000
+"""Records that may wait for a slow reader of the log, some 20 MB; those after them are dropped and counted."""
+
+
+class LogRecord(NamedTuple):
+    """What the log says of one answer; *size* counts the body's bytes, *seconds* is the time of day."""
+
+    peer: str
+    seconds: float
+    method: bytes
+    target: bytes
+    version: tuple[int, int]
+    status: int
+    size: int
+    referer: bytes | None
+    agent: bytes | None
+
+
+def printable(data: bytes) -> str:
+    r"""*data* as it may stand between quotes in a log: controls, quotes, backslashes and non-ASCII as ``\xHH``."""
+    text = data.decode("ascii", "backslashreplace") if data.isascii() else data.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in text)
+
+
+def format_common(record: LogRecord) -> str:
+    """NCSA common log format, as Apache's ``%h - - %t "%r" %>s %b``; the time is local, with its zone."""
+    stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(record.seconds))
+    size = record.size or "-"
+    return f'{record.peer} - - [{stamp}] "{_request_line(record)}" {record.status} {size}'
+
+
+def format_combined(record: LogRecord) -> str:
+    """The common format with the Referer and User-Agent fields."""
+    referer, agent = printable(record.referer or b"-"), printable(record.agent or b"-")
+    return f'{format_common(record)} "{referer}" "{agent}"'
+
+
+def format_json(record: LogRecord) -> str:
+    """One JSON object a line."""
+    facts: dict[str, object] = {
+        "time": round(record.seconds, 3),
+        "peer": record.peer,
+        "method": printable(record.method),
+        "target": printable(record.target),
+        "version": "{}.{}".format(*record.version),
+        "status": record.status,
+        "bytes": record.size,
+    }
+    if record.referer is not None:
+        facts["referer"] = printable(record.referer)
+    if record.agent is not None:
+        facts["agent"] = printable(record.agent)
+    return json.dumps(facts)
+
+
+def _request_line(record: LogRecord) -> str:
+    if not record.method:
+        return "-"
+    return "{} {} HTTP/{}.{}".format(printable(record.method), printable(record.target), *record.version)
+
+
+_FORMATTERS = {"common": format_common, "combined": format_combined, "json": format_json}
+
+
+class AccessLog:
+    """Takes records on the loop's thread; a thread of its own formats and writes them to the descriptor *fd*.
+
+    The thread is a daemon, and no executor's: those are waited for at exit, and a full pipe would hold the process.
+    """
+
+    def __init__(self, fd: int, form: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = fd
+        self._format = _FORMATTERS[form]
+        self._waiting: list[LogRecord] = []
+        self._dropped = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._batches: queue.SimpleQueue[tuple[list[LogRecord], int] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._write_batches, name="aiolsp-log", daemon=True).start()
+
+    def add(self, record: LogRecord) -> None:
+        """Log *record* soon."""
+        if len(self._waiting) >= MAX_BACKLOG:
+            self._dropped += 1
+            return
+        self._waiting.append(record)
+        if self._timer is None and self._writing is None:
+            self._timer = self._loop.call_later(BATCH_DELAY, self._flush)
+
+    async def close(self, grace: float) -> None:
+        """Write what waits, but give up on a reader who takes longer than *grace* seconds."""
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            async with asyncio.timeout(grace):
+                while self._writing is not None or self._waiting:
+                    if self._writing is None:
+                        self._flush()
+                    if self._writing is not None:
+                        await self._writing
+        except TimeoutError:
+            pass
+        self._batches.put(None)
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._writing = self._loop.create_future()
+        self._batches.put((self._waiting, self._dropped))
+        self._waiting, self._dropped = [], 0
+
+    def _written(self) -> None:
+        if self._writing is not None and not self._writing.done():
+            self._writing.set_result(None)
+        self._writing = None
+        if self._waiting and self._timer is None:
+            self._timer = self._loop.call_later(BATCH_DELAY, self._flush)
+
+    def _write_batches(self) -> None:
+        while batch := self._batches.get():
+            self._write(*batch)
+            try:
+                self._loop.call_soon_threadsafe(self._written)
+            except RuntimeError:
+                return  # the loop has closed: nobody is left to log
+
+    def _write(self, records: list[LogRecord], dropped: int) -> None:
+        lines = [self._format(record) for record in records]
+        if dropped:
+            lines.append(f"{dropped} more requests were not logged: the log is not read fast enough")
+        data = ("\n".join(lines) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            pass  # nobody reads the log any more; serving goes on

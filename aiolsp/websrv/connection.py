@@ -1,0 +1,432 @@
+"""One HTTP connection: a protocol that feeds the request machine and answers in order (the book's http_conn).
+
+Book p. 304, listing 15-4; p. 318, listing 15-6.
+
+Facts
+    - Most requests of a busy client are, byte for byte, requests that it or others sent a moment ago.
+    - Within one second the answers to these are the same bytes too (see clock.py).
+    - A client may pipeline: many requests in one packet, whose answers must leave in their order (RFC 9112 9.3.2).
+    - A client may send faster than it reads, stop reading, stop sending, or half-close and wait for its answer.
+Consequence
+    The usual request needs no parser; the unusual one needs bounds on everything that could pile up.
+Decision
+    `data_received` looks the packet up among the ready answers and writes: no task, no future, no timer call. `_hot` is
+    that table while the connection is at rest and an empty one otherwise, so that one look-up decides. Everything else
+    goes the long way: input -> parser -> events -> one answer after the other, `_advance` being the only loop. It stops while an answer waits for the disk, for a file to be sent, or for the client to read; then reading is
+    paused as well, so that a connection holds at most one packet of input.
+Price
+    Two ways to answer; they share what builds the answer, and tests ask both the same questions.
+
+State line: connection_made -> (data_received | pause_writing -> resume_writing)* -> eof_received? -> connection_lost.
+Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
+from aiolsp.http1.parser import RequestParser
+from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT
+from aiolsp.linux.listener import format_address
+from aiolsp.sansio.timers import IdleTimer
+from aiolsp.static.answer import Answer
+from aiolsp.tracing import trace
+from aiolsp.websrv.transfer import Transfer
+
+if TYPE_CHECKING:
+    from aiolsp.websrv.service import Service
+
+PIECE = 16 * 1024
+"""Bytes that are parsed at a time: an answer that has to wait leaves at most that much of parsed requests behind."""
+
+FLUSH = 256 * 1024
+"""Bytes of ready answers that are gathered for one write, at the most."""
+
+LINGER = 2.0
+"""Seconds to go on reading after the last answer, lest a reset overtake it (RFC 9112 9.6); nginx has 5 s."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+NOTHING_HOT: dict[bytes, bytes] = {}
+
+
+class Phase(enum.Enum):
+    """What the connection waits for."""
+
+    IDLE = "a request"
+    HEAD = "the rest of a head"
+    BODY = "the rest of a body"
+    ANSWER = "our own disk"
+    SENDING = "the client to read"
+    LINGER = "the client to close"
+
+
+class HttpConnection(asyncio.Protocol):
+    """Serves one client; see the module for its states."""
+
+    def __init__(self, service: Service) -> None:
+        # Server
+        self._service = service
+        self._time = service.loop.time
+        # Connection
+        self._parser = RequestParser(service.settings.limits)
+        self._hot = NOTHING_HOT
+        self._input: deque[bytes] = deque()
+        self._events: deque[Event] = deque()
+        self._output: list[bytes] = []
+        self._output_size = 0
+        self._phase = Phase.IDLE
+        self._since = self.last_activity = self._time()
+        self._received = self._written = 0
+        self._packet: bytes | None = None
+        self._fresh = True
+        self._full = self._ended = self._closing = False
+        self._transfer: Transfer | None = None
+        self._sending: tuple[Request, int] | None = None
+        self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
+        # Request
+        self._request: Request | None = None
+        self._keep_alive = True
+
+    # Protocol interface
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there: watch its silence, and refuse it politely if there are too many."""
+        # uvloop's transports are no instances of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+        self._write = self.transport.write
+        self.peer = transport.get_extra_info("peername")
+        self._service.join(self)
+        self._service.timers.add(self._timer)
+        if self._service.overcrowded(self.peer):
+            self.refuse(ProtocolError(503, "too many connections"))
+            self._flush()
+        else:
+            self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer at once what was answered a moment ago; else go the long way."""
+        payload = self._hot.get(data)
+        if payload is not None:
+            self.last_activity = self._time()
+            self._write(payload)
+            if self._service.log is not None:
+                self._service.log_again(self, data)
+            return
+        if trace.on:
+            trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._phase.value}")
+        self._receive(data)
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more; what it asked for is still owed to it (half-close)."""
+        if trace.on:
+            trace.event("<", "eof_received", why="owe it an answer" if self._owing else "nothing is owed: close")
+        self._ended = True
+        if self._owing:
+            self._hot = NOTHING_HOT
+            return True
+        self._close()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, whoever ended it."""
+        if trace.on:
+            trace.event("x", "connection_lost", why=str(exc) if exc else "closed")
+        self._closing = True
+        self._hot = NOTHING_HOT
+        self._service.timers.cancel(self._timer)
+        if self._transfer is not None:
+            self._transfer.abandon()
+        self._input.clear()
+        self._events.clear()
+        self._service.leave(self)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write: answer nothing more, and read nothing more, until it has."""
+        self._full = True
+        self._hot = NOTHING_HOT
+        if self._transfer is None:
+            self._enter(Phase.SENDING)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._full = False
+        if self._transfer is not None:
+            self._transfer.begin()
+        elif self._phase is Phase.SENDING:
+            self._enter(Phase.IDLE)
+            self._advance()
+
+    # What the service asks of it
+
+    def drain(self, *, fresh_too: bool = False) -> None:
+        """The server stops: finish what is in flight, then close.
+
+        A connection on which nothing has come yet is left open for its first request, unless *fresh_too*.
+        """
+        self._keep_alive = False
+        self._hot = NOTHING_HOT
+        if self._owing or self._closing or not self._parser.between_messages:
+            return
+        if fresh_too or not self._fresh:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is in flight."""
+        self.transport.abort()
+
+    # The long way
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether the next answer has to wait."""
+        return self._full or self._closing or self._transfer is not None or self._phase is Phase.ANSWER
+
+    @property
+    def _owing(self) -> bool:
+        """Whether an answer, or a part of one, is still owed to the client."""
+        return self._blocked or bool(self._events or self._input or self._request)
+
+    def _receive(self, data: bytes) -> None:
+        self._fresh = False
+        self.last_activity = self._time()
+        if self._closing:
+            return
+        if self._blocked:
+            self.transport.pause_reading()
+        elif self._parser.between_messages:
+            self._packet = data
+        self._input.append(data)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Answer, in order, all that can be answered now, and write it at once."""
+        while not self._blocked:
+            if self._events:
+                self._act(self._events.popleft())
+            elif self._input:
+                piece = self._input.popleft()
+                if len(piece) > PIECE:
+                    self._input.appendleft(piece[PIECE:])
+                    piece = piece[:PIECE]
+                self._events.extend(self._parser.feed(piece))
+            else:
+                break
+        self._flush()
+        if not self._blocked:
+            self._rest()
+
+    def _act(self, event: Event) -> None:
+        match event:
+            case Request():
+                self._request = event
+                if event.expects_continue:
+                    self._expect(event)
+            case Data():
+                self._received += len(event.data)
+            case EndOfMessage():
+                request, self._request = self._request, None
+                if request is not None:
+                    self._keep_alive = self._keep_alive and request.keep_alive
+                    self._service.answer(self, request)
+            case ProtocolError():
+                self.refuse(event)
+
+    def _expect(self, request: Request) -> None:
+        """The client waits before it sends the body: go on only if the answer depends on it (RFC 9110 10.1.1)."""
+        if self._service.reads_body(request):
+            self._put(CONTINUE)
+        else:
+            self._request = None
+            self._keep_alive = False
+            self._service.answer(self, request)
+
+    def _rest(self) -> None:
+        """Nothing to do until the client sends: wait for as long as what it has begun allows."""
+        self._packet = None
+        if self._closing:
+            return
+        if self._ended:
+            self._close()
+            return
+        if self._parser.between_messages and self._request is None:
+            self._hot = self._service.hot if self._keep_alive else NOTHING_HOT
+            if self._phase is not Phase.IDLE:
+                self._enter(Phase.IDLE)
+        else:
+            self._hot = NOTHING_HOT
+            waiting_for = Phase.HEAD if self._request is None else Phase.BODY
+            if self._phase is not waiting_for:
+                self._enter(waiting_for)
+        self.transport.resume_reading()
+
+    # Answers
+
+    def wait_for_disk(self) -> None:
+        """The answer comes later, by `send` or `fail`; until then nothing else is answered."""
+        self._hot = NOTHING_HOT
+        self._enter(Phase.ANSWER)
+
+    def send(self, request: Request, answer: Answer) -> None:
+        """Queue *answer*; if it was waited for, go on with what came after it."""
+        waited = self._phase is Phase.ANSWER
+        if self.transport.is_closing():
+            answer.close()
+            return
+        self._put(answer.head.render(self._service.clock.date(), self._connection_field(request)))
+        if request.method != b"HEAD":
+            self._send_body(request, answer)
+        else:
+            answer.close()
+        if self._transfer is None:
+            self._service.note(self, request, answer.status, 0 if request.method == b"HEAD" else answer.size)
+        if not self._keep_alive and self._transfer is None:
+            self._finish()
+        if waited:
+            self._phase = Phase.IDLE
+            self._advance()
+
+    def _send_body(self, request: Request, answer: Answer) -> None:
+        if answer.streamed:
+            self._flush(more=True)
+            self._hot = NOTHING_HOT
+            transfer = Transfer(self.transport, self._service.pool, answer, self._transferred)
+            self._transfer = transfer
+            self._sending = request, answer.status
+            self._enter(Phase.SENDING)
+            self._transfer.begin()
+        else:
+            self._put(answer.ready)
+
+    def _transferred(self, complete: bool) -> None:
+        """A file has been sent, or cannot be: then what was announced must not be padded, but cut."""
+        assert self._transfer is not None and self._sending is not None
+        self._service.note(self, *self._sending, self._transfer.sent)
+        self._transfer = self._sending = None
+        if not complete:
+            self.transport.abort()
+            return
+        self._enter(Phase.IDLE)
+        if self._keep_alive:
+            self._advance()
+        else:
+            self._finish()
+
+    def refuse(self, fault: ProtocolError) -> None:
+        """Answer what cannot be understood, or not be served, and close."""
+        self._keep_alive = False
+        answer = self._service.error(fault.status, fault.reason)
+        self._put(answer.head.render(self._service.clock.date(), CLOSE))
+        self._put(answer.ready)
+        self._service.note(self, self._request, answer.status, answer.size)
+        self._request = None
+        self._finish()
+
+    def _connection_field(self, request: Request) -> bytes:
+        if not self._keep_alive:
+            return CLOSE
+        return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
+
+    def sole_packet(self, request: Request) -> bytes | None:
+        """The packet that *request* came in, if nothing else was in it and its answer has no other state."""
+        alone = self._packet is not None and not (self._events or self._input)
+        plain = self._keep_alive and request.keep_alive and not request.has_body
+        return self._packet if alone and plain and self._parser.between_messages else None
+
+    def _put(self, data: bytes) -> None:
+        self._output.append(data)
+        self._output_size += len(data)
+        if self._output_size > FLUSH:
+            self._flush()
+
+    def _flush(self, *, more: bool = False) -> None:
+        if not self._output:
+            return
+        data = b"".join(self._output) if len(self._output) > 1 else self._output[0]
+        self._output.clear()
+        self._output_size = 0
+        if trace.on:
+            trace.event(">", "write", size=len(data), why="a file follows" if more else "")
+        if more:
+            # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
+            self.transport.set_write_buffer_limits(0)
+        if not self.transport.is_closing():
+            self._write(data)
+            self._written += len(data)
+
+    # Closing
+
+    def _finish(self) -> None:
+        """The last answer is queued: half-close, and read on for a while, so that no reset overtakes it."""
+        self._flush()
+        self._closing = True
+        self._hot = NOTHING_HOT
+        self._events.clear()
+        self._input.clear()
+        if self._ended or self.transport.is_closing():
+            self._close()
+            return
+        self._enter(Phase.LINGER)
+        self.transport.resume_reading()
+        try:
+            self.transport.write_eof()
+        except (OSError, RuntimeError):
+            self.transport.abort()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._hot = NOTHING_HOT
+        self._flush()
+        self.transport.close()
+
+    # Time
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._since = self.last_activity = self._time()
+        self._received = 0
+        self._written = 0
+        if self._timer.active:
+            deadline = self._deadline()
+            if deadline < self._timer.deadline:
+                self._service.timers.adjust(self._timer, deadline)
+
+    def _deadline(self) -> float:
+        """Until when the present phase may last, as far as is known now."""
+        limits = self._service.settings.limits
+        match self._phase:
+            case Phase.IDLE:
+                return self.last_activity + limits.idle_timeout
+            case Phase.ANSWER:
+                return self._time() + limits.idle_timeout
+            case Phase.HEAD:
+                return self._since + limits.head_timeout
+            case Phase.BODY:
+                return self._since + limits.body_grace + self._received / limits.body_rate
+            case Phase.SENDING:
+                return self._since + limits.response_grace + self._taken() / limits.response_rate
+            case Phase.LINGER:
+                return self._since + LINGER
+
+    def _taken(self) -> int:
+        """Bytes that the client's side has taken since the phase began."""
+        if self._transfer is not None:
+            return self._transfer.sent
+        return max(0, self._written - self.transport.get_write_buffer_size())
+
+    def _timed_out(self) -> None:
+        """The phase has lasted too long."""
+        if trace.on:
+            trace.event("-", "timed out", why=f"waited for {self._phase.value}", peer=format_address(self.peer or ""))
+        match self._phase:
+            case Phase.HEAD | Phase.BODY:
+                self._service.timers.add(self._timer)
+                self.refuse(ProtocolError(408, f"waited too long for {self._phase.value}"))
+            case Phase.IDLE if not self.transport.get_write_buffer_size():
+                self._close()
+            case _:
+                self.transport.abort()

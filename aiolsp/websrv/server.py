@@ -1,0 +1,119 @@
+"""The web server as an object: ``async with WebServer(root, port=0) as server: server.url``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+from aiolsp.linux.listener import Address, format_address, listen, listen_unix
+from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.static.resource import DocumentRoot
+from aiolsp.tracing import trace
+from aiolsp.websettings import Settings
+from aiolsp.websrv.access_log import AccessLog
+from aiolsp.websrv.connection import HttpConnection
+from aiolsp.websrv.service import Service
+
+FRESH = 0.5
+"""Seconds that a stopping server gives a connection on which nothing has come yet: its request may be on its way."""
+
+
+class WebServer:
+    """Serves the directory *root* on *host* and *port* (0: a free one), or on the socket at *unix*.
+
+    ``async with`` starts and stops it. Entering raises OSError if *root* is not a directory, ListenError if the address
+    cannot be had. Leaving, or ``close``, stops accepting and finishes what is in flight, for ``settings.grace`` seconds
+    at most.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = ".",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        unix: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.settings = settings or Settings()
+        self.addresses: list[Address] = []
+        self._where = host, port, unix
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the root is, for a client on this machine."""
+        address = self.addresses[0]
+        return f"http://{format_address(address)}/" if isinstance(address, tuple) else f"unix:{format_address(address)}"
+
+    async def __aenter__(self) -> WebServer:
+        settings = self.settings
+        document_root = DocumentRoot(os.fspath(self.root), settings.policy, small=settings.cache_file)
+        try:
+            listeners = self._listen()
+        except BaseException:
+            document_root.close()
+            raise
+        self._document_root = document_root
+        self.addresses = [listener.getsockname() for listener in listeners]
+        log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
+        service = self._service = Service(document_root, settings, log)
+        self._acceptor = Acceptor(listeners, lambda: HttpConnection(service), admit=lambda *_: service.admits())
+        self._acceptor.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Stop accepting, finish what is in flight within *grace* seconds, then cut the rest. May be called again."""
+        if self._closing is None:
+            grace = self.settings.grace if grace is None else grace
+            self._closing = asyncio.get_running_loop().create_task(self._close(grace))
+        await asyncio.shield(self._closing)
+
+    def abort(self) -> None:
+        """Cut every connection at once."""
+        for connection in tuple(self._service.connections):
+            connection.abort()
+
+    def _listen(self) -> list[socket.socket]:
+        host, port, unix = self._where
+        return [listen_unix(unix)] if unix is not None else listen(host, port)
+
+    async def _close(self, grace: float) -> None:
+        service = self._service
+        await self._acceptor.finish()
+        self._unlink()
+        # A request that the kernel holds already is in flight as well: let the loop read it first.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        if trace.on:
+            why = f"finish what is in flight within {grace} s"
+            trace.event("=", "drain", why=why, connections=len(service.connections))
+        for connection in tuple(service.connections):
+            connection.drain()
+        later = service.loop.call_later(min(FRESH, grace), self._drain_fresh)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await service.empty()
+        later.cancel()
+        self.abort()
+        await service.empty()
+        await service.close()
+        self._document_root.close()
+
+    def _drain_fresh(self) -> None:
+        for connection in tuple(self._service.connections):
+            connection.drain(fresh_too=True)
+
+    def _unlink(self) -> None:
+        unix = self._where[2]
+        if unix is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unix)

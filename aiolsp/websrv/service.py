@@ -1,0 +1,252 @@
+"""What all connections of a server share: the directory, the pool, the cache, the ready answers, the limits.
+
+The book's threadpool and its queue (p. 301), seen from the loop's side: a request whose answer is in memory is
+answered in the same callback; any other becomes a job for a thread, and a full queue answers 503 at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from http import HTTPMethod
+from typing import TYPE_CHECKING, Any
+
+from aiolsp.http1.messages import ProtocolError, Request
+from aiolsp.http1.response import PERSISTENT, Field
+from aiolsp.http1.target import parse_target
+from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
+from aiolsp.mechanisms.timers import TimerDriver
+from aiolsp.static.answer import Answer, respond
+from aiolsp.static.options import options_answer
+from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.tracing import trace
+from aiolsp.websettings import Settings
+from aiolsp.websrv.access_log import AccessLog, LogRecord
+from aiolsp.websrv.cache import Entry, FileCache, Key
+from aiolsp.websrv.clock import SecondClock
+
+if TYPE_CHECKING:
+    from aiolsp.websrv.connection import HttpConnection
+
+ALLOW: Field = (b"Allow", b"GET, HEAD, OPTIONS")
+
+RETRY_AFTER: Field = (b"Retry-After", b"1")
+"""Seconds; a queue of the default length empties in less on any disk."""
+
+KNOWN_METHODS = frozenset(method.value.encode() for method in HTTPMethod)
+
+HOT_PAYLOAD = 64 * 1024
+"""Bytes of an answer that is kept ready, at the most."""
+
+HOT_SIZE = 16 * 1024 * 1024
+"""Bytes of all ready answers and their requests; they live for a second at the most."""
+
+CROWD = 256
+"""Connections over the limit that are told so; those beyond are closed without a word."""
+
+Waiter = tuple["HttpConnection", Request]
+
+
+class Service:
+    """Shared by the connections of one server, on the loop's thread."""
+
+    def __init__(self, root: DocumentRoot, settings: Settings, log: AccessLog | None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.root = root
+        self.settings = settings
+        self.log = log
+        self.pool = HalfSyncPool(settings.threads, settings.max_queue)
+        self.timers = TimerDriver(self.loop)
+        self.clock = SecondClock(self._forget_hot)
+        self.hot: dict[bytes, bytes] = {}
+        self.connections: set[HttpConnection] = set()
+        self.cache = FileCache(settings.cache_size)
+        self._hot_size = 0
+        self._hot_records: dict[bytes, LogRecord] = {}
+        self._loading: dict[Key, list[Waiter]] = {}
+        self._per_address: Counter[str] = Counter()
+        self._emptied: asyncio.Future[None] | None = None
+
+    # Connections
+
+    def join(self, connection: HttpConnection) -> None:
+        """Count *connection* among the live ones."""
+        self.connections.add(connection)
+        self._per_address[_host(connection.peer)] += 1
+
+    def leave(self, connection: HttpConnection) -> None:
+        """*connection* is gone."""
+        self.connections.discard(connection)
+        host = _host(connection.peer)
+        self._per_address[host] -= 1
+        if not self._per_address[host]:
+            del self._per_address[host]
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def empty(self) -> None:
+        """Wait until no connection is left."""
+        if self.connections:
+            self._emptied = self.loop.create_future()
+            await self._emptied
+
+    def admits(self) -> bool:
+        """Whether there is room for one more connection, if only to be told that there is none."""
+        return len(self.connections) < self.settings.limits.max_connections + CROWD
+
+    def overcrowded(self, peer: Any) -> bool:
+        """Whether the newest connection, from *peer*, is one too many."""
+        limits = self.settings.limits
+        host = _host(peer)
+        too_many_from_it = bool(host) and self._per_address[host] > limits.max_per_address
+        return too_many_from_it or len(self.connections) > limits.max_connections
+
+    # Answers
+
+    def answer(self, connection: HttpConnection, request: Request) -> None:
+        """See to it that *connection* gets the answer to *request*, at once or later."""
+        if request.method in (b"GET", b"HEAD"):
+            self._answer_file(connection, request)
+        elif request.method == b"OPTIONS":
+            connection.send(request, options_answer(self.settings.policy, request.fields))
+        elif request.method in KNOWN_METHODS:
+            connection.send(request, self.error(405, "", ALLOW))
+        else:
+            connection.send(request, self.error(501, ""))
+
+    def reads_body(self, request: Request) -> bool:
+        """Whether the answer to *request* comes after its body."""
+        return request.method in (b"GET", b"HEAD", b"OPTIONS")
+
+    def error(self, status: int, detail: str, *extra: Field) -> Answer:
+        """An answer that says what is wrong, and no more."""
+        if status == 503:
+            extra = (*extra, RETRY_AFTER)
+        page = self.root.error(status, detail, *extra)
+        return Answer(status, page.whole, (page.body or b"",), page.size)
+
+    def _answer_file(self, connection: HttpConnection, request: Request) -> None:
+        key = Key(request.target.partition(b"?")[0], request.fields.combined(b"accept-encoding"))
+        entry = self.cache.get(key)
+        if entry is not None and self._fresh(entry):
+            self._send_kept(connection, request, entry)
+            return
+        waiting = self._loading.get(key)
+        if waiting is not None:
+            connection.wait_for_disk()
+            waiting.append((connection, request))
+        elif self._load(connection, request, key, entry):
+            self._loading[key] = []
+
+    def _load(self, connection: HttpConnection, request: Request, key: Key, known: Entry | None) -> bool:
+        """Have a thread look at the disk; False if *connection* was answered without."""
+        target = parse_target(request.target)
+        if target is None:
+            connection.refuse(ProtocolError(400, "bad request-target"))
+            return False
+        wanted = Wanted(target, key.accept_encoding, request.fields.combined(b"accept"))
+        try:
+            job = self.pool.submit(self.root.load, wanted, known.resource if known else None)
+        except QueueFull:
+            connection.send(request, self.error(503, "the server is busy"))
+            return False
+        if trace.on:
+            trace.event("=", "submit", why="look at the disk in a thread, not on the loop's", queued=self.pool.queued)
+        connection.wait_for_disk()
+        job.add_done_callback(lambda done: self._loaded(connection, request, key, done))
+        return True
+
+    def _loaded(self, connection: HttpConnection, request: Request, key: Key, job: asyncio.Future[Resource]) -> None:
+        waiting = self._loading.pop(key, [])
+        if job.cancelled():
+            for waiter, _ in ((connection, request), *waiting):
+                waiter.abort()
+            return
+        resource = job.result()
+        entry = self.cache.put(key, resource, self.loop.time()) if resource.keepable else None
+        if entry is None:
+            self.cache.discard(key)
+            connection.send(request, self._respond(resource, request))
+            # An open file has one owner: each of the others needs one of its own.
+            for waiter, asked in waiting:
+                self._load(waiter, asked, key, None)
+            return
+        for waiter, asked in ((connection, request), *waiting):
+            self._send_kept(waiter, asked, entry)
+
+    def _send_kept(self, connection: HttpConnection, request: Request, entry: Entry) -> None:
+        answer = self._respond(entry.resource, request)
+        packet = connection.sole_packet(request)
+        connection.send(request, answer)
+        if packet is not None and self._fresh(entry):
+            self._keep_hot(packet, request, answer)
+
+    def _respond(self, resource: Resource, request: Request) -> Answer:
+        limits = self.settings.limits
+        return respond(resource, request.method, request.fields, time.time(), max_ranges=limits.max_ranges)
+
+    # What is kept for a second
+
+    def _fresh(self, entry: Entry) -> bool:
+        """Whether *entry* counts, without a look at its file, for the rest of this second.
+
+        That is asked, and not whether it counts right now, so that all looks fall on the first request of a second, and
+        ready answers need no date of their own. With ``cache_valid`` below a second, nothing is kept ready.
+        """
+        self.clock.date()
+        valid = self.settings.cache_valid
+        return entry.checked + valid >= (self.clock.next_tick if valid >= 1 else self.loop.time())
+
+    def _keep_hot(self, packet: bytes, request: Request, answer: Answer) -> None:
+        if trace.on or self.settings.cache_valid < 1 or answer.size > HOT_PAYLOAD:
+            return
+        head = answer.head.render(self.clock.date(), PERSISTENT)
+        body = b"" if request.method == b"HEAD" else answer.ready
+        self._hot_size += len(packet) + len(head) + len(body)
+        if self._hot_size > HOT_SIZE:
+            return
+        self.hot[packet] = head + body
+        if self.log is not None:
+            self._hot_records[packet] = _record("", request, answer.status, len(body))
+
+    def _forget_hot(self) -> None:
+        self.hot.clear()
+        self._hot_records.clear()
+        self._hot_size = 0
+
+    # The access log
+
+    def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
+        """Log one answer; *request* is None if it could not be read."""
+        if self.log is not None:
+            self.log.add(_record(_host(connection.peer), request, status, size))
+
+    def log_again(self, connection: HttpConnection, packet: bytes) -> None:
+        """Log an answer that was kept ready."""
+        assert self.log is not None
+        record = self._hot_records[packet]
+        self.log.add(record._replace(peer=_host(connection.peer), seconds=time.time()))
+
+    async def close(self) -> None:
+        """After the last connection: end threads and timers."""
+        self.clock.close()
+        self.timers.close()
+        await self.pool.close(0)
+        if self.log is not None:
+            await self.log.close(1.0)
+
+
+def _host(peer: Any) -> str:
+    """The client's address without its port; "" for a unix socket, whose clients have none."""
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def _record(peer: str, request: Request | None, status: int, size: int) -> LogRecord:
+    if request is None:
+        return LogRecord(peer or "-", time.time(), b"", b"", (1, 1), status, size, None, None)
+    fields = request.fields
+    referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
+    return LogRecord(
+        peer or "-", time.time(), request.method, request.target, request.version, status, size, referer, agent
+    )
