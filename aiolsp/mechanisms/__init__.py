@@ -1,0 +1,1 @@
+"""The book's mechanisms on an asyncio event loop, stock or uvloop."""
