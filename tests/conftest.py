@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from harness import SHELLS, Shell
 
 from aiolsp.mechanisms.loop import loop_factory as factory_of
+from harness import SHELLS, Shell
 
 
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell.name)

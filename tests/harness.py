@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, real clients on blocking sockets with a deadline: the same for every shell."""
+"""Real servers in processes of their own, real clients on blocking sockets with a deadline: alike for every shell."""
 
 from __future__ import annotations
 
