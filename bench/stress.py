@@ -24,6 +24,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
+from aiolsp.mechanisms.loop import LoopUnavailable, run
 from load.client import explain
 from load.live import live_view
 from load.local_server import ServerTrouble, local_server
@@ -35,9 +37,6 @@ from load.probe import probe
 from load.report import headline, json_report, text_report
 from load.run import run_plan
 from load.summary import Summary, summarize
-
-from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
-from aiolsp.mechanisms.loop import LoopUnavailable, run
 
 RED, GREEN, PLAIN = "\x1b[1;31m", "\x1b[1;32m", "\x1b[0m"
 

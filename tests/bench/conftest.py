@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
+
 from harness import DEADLINE
 
 Behaviour = Callable[[socket.socket, int], bool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from load.framing import MAX_HEAD, Answer, AnswerFramer
 from load.record import Failure
 

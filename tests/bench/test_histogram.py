@@ -7,6 +7,7 @@ from math import ceil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from load.histogram import BUCKETS, HIGHEST, Histogram, highest_equivalent
 
 latencies = st.one_of(st.integers(0, 5000), st.integers(0, 10**7), st.integers(0, HIGHEST))

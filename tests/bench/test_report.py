@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from aiolsp.cli import UsageError
 from load.live import Progress, spark
 from load.measurement import Measurement, Sample
 from load.plan import Plan, Target, parse_paths, parse_url
@@ -18,8 +20,6 @@ from load.schedule import ConstantRate
 from load.summary import Summary, summarize
 from load.thresholds import parse_condition
 from load.units import SECOND, format_duration, format_rate, format_size, parse_count, parse_duration, parse_rate
-
-from aiolsp.cli import UsageError
 
 TARGET = Target("http", "127.0.0.1", 8080)
 MS = 1_000_000

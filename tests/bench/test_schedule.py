@@ -10,6 +10,7 @@ from time import monotonic_ns
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from load.dispatch import Dispatcher
 from load.plan import Plan, Target
 from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import stress
 from harness import DEADLINE, Process
 

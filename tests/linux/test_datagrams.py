@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from harness import DEADLINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.linux import datagrams as module
 from aiolsp.linux.datagrams import MAX_DATAGRAM, TRIES, connect_datagrams, listen_both, take_line
 from aiolsp.linux.listener import ListenError, listen
+from harness import DEADLINE
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from harness import DEADLINE
 
 from aiolsp.linux.pidfd import PidFd
+from harness import DEADLINE
 
 
 def start(code: str) -> int:

@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import DEADLINE
 
 from aiolsp.linux.splice import PIECE, SplicePipe
+from harness import DEADLINE
 
 PAYLOAD = bytes(range(256)) * 2000
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from harness import DEADLINE
 
 from aiolsp.linux.urgent import at_mark, take_urgent
+from harness import DEADLINE
 
 
 @pytest.fixture

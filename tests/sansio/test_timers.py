@@ -123,12 +123,19 @@ def test_a_timer_can_be_added_again_after_it_expired_or_was_cancelled() -> None:
     timers, timer = SortedTimerList(), Timer(1.0, nothing)
     timers.add(timer)
     assert timers.tick(1.0) == [timer]
-    assert not timer.active
     timers.add(timer)
     timers.cancel(timer)
-    assert timer.cancelled
     timers.add(timer)
-    assert timer.active and not timer.cancelled
+    assert (timer.active, timer.cancelled) == (True, False)
+
+
+def test_an_expired_and_a_cancelled_timer_are_told_apart() -> None:
+    timers, timer = SortedTimerList(), Timer(1.0, nothing)
+    timers.add(timer)
+    timers.tick(1.0)
+    assert (timer.active, timer.cancelled) == (False, False)
+    timers.cancel(timer)
+    assert (timer.active, timer.cancelled) == (False, True)
 
 
 def test_a_timer_that_is_in_no_list_cannot_be_adjusted_and_cancelling_it_says_so() -> None:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from harness import DEADLINE
 
 from aiolsp.blocking.mechanisms import acceptor as module
 from aiolsp.blocking.mechanisms.acceptor import PAUSE, Acceptor
 from aiolsp.linux.listener import Accepted, Address, listen
+from harness import DEADLINE
 
 
 class Accepting:
