@@ -1,0 +1,363 @@
+"""Signals as events of both loops, with real signals and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from aiolsp.mechanisms.signals import ChildWatcher, SignalReceiver, wait_child
+from harness import DEADLINE
+
+Factory = Callable[[], asyncio.AbstractEventLoop]
+
+PRELUDE = """
+import asyncio, os, signal, sys
+from aiolsp.mechanisms.loop import loop_factory
+from aiolsp.mechanisms.signals import SignalReceiver
+def run(main):
+    with asyncio.Runner(loop_factory=loop_factory(sys.argv[1])) as runner:
+        return runner.run(main)
+"""
+"""Head of a script that runs on the loop it is told."""
+
+
+def run_script(body: str, loop_name: str) -> subprocess.CompletedProcess[str]:
+    """Run *body* in a process of its own, so that this one's signal state stays as it is."""
+    command = [sys.executable, "-X", "dev", "-c", PRELUDE + body, loop_name]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+
+
+def start(code: str) -> int:
+    """A child of ours that the loop does not know."""
+    return os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", code], os.environ)
+
+
+async def receive(signals: SignalReceiver, count: int) -> list[signal.Signals]:
+    """The next *count* signals."""
+    async with asyncio.timeout(DEADLINE):
+        return [await anext(signals) for _ in range(count)]
+
+
+def test_a_burst_of_different_signals_comes_whole_and_equal_ones_once(loop_factory: Factory) -> None:
+    async def main() -> None:
+        kinds = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGWINCH]
+        async with SignalReceiver(*kinds) as signals:
+            for kind in kinds * 3:
+                os.kill(os.getpid(), kind)
+            assert sorted(await receive(signals, len(kinds))) == sorted(kinds)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert await receive(signals, 1) == [signal.SIGHUP]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_it_is_an_iterator_that_ends_with_its_block(loop_factory: Factory) -> None:
+    async def main() -> None:
+        seen: list[signal.Signals] = []
+        first = asyncio.Event()
+
+        async def consume(signals: SignalReceiver) -> None:
+            async for number in signals:
+                seen.append(number)
+                first.set()
+
+        with SignalReceiver(signal.SIGUSR1) as signals:
+            task = asyncio.create_task(consume(signals))
+            signal.raise_signal(signal.SIGUSR1)
+            async with asyncio.timeout(DEADLINE):
+                await first.wait()
+        async with asyncio.timeout(DEADLINE):
+            await task
+        assert seen == [signal.SIGUSR1]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_signal_taken_by_another_thread_wakes_a_sleeping_loop(loop_factory: Factory) -> None:
+    async def main() -> None:
+        with SignalReceiver(signal.SIGUSR1) as signals:
+            asleep = asyncio.create_task(receive(signals, 1))
+            await asyncio.sleep(0)
+
+            def kill_own_thread() -> None:
+                signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+            thread = threading.Thread(target=kill_own_thread)
+            asyncio.get_running_loop().call_later(0.01, thread.start)
+            assert await asleep == [signal.SIGUSR1]
+            thread.join(DEADLINE)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_handlers_are_restored_to_what_they_were(loop_factory: Factory) -> None:
+    def own(number: int, frame: object) -> None:
+        raise AssertionError("not while the receiver has it")
+
+    async def main() -> None:
+        runner_s = signal.getsignal(signal.SIGINT)
+        with SignalReceiver(signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2) as signals:
+            for kind in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+                signal.raise_signal(kind)
+            await receive(signals, 3)
+        assert signal.getsignal(signal.SIGINT) is runner_s
+        assert signal.getsignal(signal.SIGUSR1) is own
+        assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        signal.signal(signal.SIGUSR1, own)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+        assert signal.getsignal(signal.SIGINT) is before[signal.SIGINT]
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def test_an_inner_receiver_gives_its_signals_back_to_the_outer_one(loop_factory: Factory) -> None:
+    async def main() -> None:
+        with SignalReceiver(signal.SIGUSR1, signal.SIGUSR2) as outer:
+            with SignalReceiver(signal.SIGUSR1) as inner:
+                signal.raise_signal(signal.SIGUSR1)
+                assert await receive(inner, 1) == [signal.SIGUSR1]
+            signal.raise_signal(signal.SIGUSR1)
+            assert await receive(outer, 1) == [signal.SIGUSR1]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_termination_after_the_loop_has_closed_ends_the_process(loop_name: str) -> None:
+    done = run_script(
+        """
+async def main():
+    async with SignalReceiver(signal.SIGTERM) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print(await anext(signals), flush=True)
+run(main())
+os.kill(os.getpid(), signal.SIGTERM)
+print("swallowed")
+""",
+        loop_name,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert "swallowed" not in done.stdout
+
+
+def test_a_stop_request_that_nobody_received_is_raised_again(loop_name: str) -> None:
+    done = run_script(
+        """
+async def main():
+    async with SignalReceiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await anext(signals)
+        os.kill(os.getpid(), signal.SIGTERM)
+    print("swallowed")
+run(main())
+""",
+        loop_name,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")
+
+
+def test_a_second_stop_request_while_the_first_is_obeyed_does_no_harm(loop_name: str) -> None:
+    done = run_script(
+        """
+async def main():
+    async with SignalReceiver(signal.SIGTERM, signal.SIGINT) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anext(signals)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    print("stopped")
+run(main())
+""",
+        loop_name,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
+
+
+def test_a_storm_prints_nothing_and_hides_no_other_signal(loop_name: str) -> None:
+    # The loop does not run meanwhile, so that its socketpair fills: 278 bytes on this kernel.
+    done = run_script(
+        """
+async def main():
+    async with SignalReceiver(signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM) as signals:
+        for _ in range(10_000):
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async for number in signals:
+            print(number.name)
+            if number == signal.SIGTERM:
+                break
+run(main())
+""",
+        loop_name,
+    )
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == {"SIGHUP", "SIGUSR1", "SIGTERM"}
+    assert done.returncode == 0
+
+
+def test_a_storm_from_outside_on_a_sleeping_loop_ends_with_the_last_signal(loop_name: str) -> None:
+    done = run_script(
+        """
+import subprocess
+async def main():
+    storm = f"import os\\nfor _ in range(10_000): os.kill({os.getpid()}, 1)\\nos.kill({os.getpid()}, 15)"
+    async with SignalReceiver(signal.SIGHUP, signal.SIGTERM) as signals:
+        sender = subprocess.Popen([sys.executable, "-c", storm])
+        seen = []
+        while signal.SIGTERM not in seen:
+            seen.append(await anext(signals))
+        assert sender.wait() == 0 and signal.SIGHUP in seen
+run(main())
+""",
+        loop_name,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, 0, 1000])
+def test_what_cannot_be_caught_is_refused_before_the_loop_sees_it(loop_factory: Factory, number: int) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError):
+            SignalReceiver(signal.SIGUSR1, number)
+        with SignalReceiver(signal.SIGUSR1) as signals:
+            signal.raise_signal(signal.SIGUSR1)
+            assert await receive(signals, 1) == [signal.SIGUSR1]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_no_signal_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        SignalReceiver()
+
+
+def test_another_thread_than_the_main_one_is_refused(loop_factory: Factory) -> None:
+    refused: list[BaseException] = []
+
+    async def main() -> None:
+        try:
+            with SignalReceiver(signal.SIGUSR1):
+                pass
+        except RuntimeError as error:
+            refused.append(error)
+
+    def run_loop() -> None:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run_loop)
+    thread.start()
+    thread.join(DEADLINE)
+    assert len(refused) == 1
+
+
+def test_the_end_of_a_child_comes_as_sigchld_beside_the_loop_s_own_subprocesses(loop_factory: Factory) -> None:
+    async def main() -> None:
+        async with SignalReceiver(signal.SIGCHLD, signal.SIGUSR1) as signals:
+            subprocess_of_loop = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
+            signals.watch_child(subprocess_of_loop.pid)
+            assert await receive(signals, 1) == [signal.SIGCHLD]
+            assert await subprocess_of_loop.wait() == 3
+            pid = start("raise SystemExit(7)")
+            signals.watch_child(pid)
+            assert await receive(signals, 1) == [signal.SIGCHLD]
+            assert await wait_child(pid) == 7
+            signal.raise_signal(signal.SIGUSR1)
+            assert signal.SIGUSR1 in await receive(signals, 1)
+        assert await (await asyncio.create_subprocess_exec("true")).wait() == 0
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_child_that_was_reaped_already_still_counts(loop_factory: Factory) -> None:
+    async def main() -> None:
+        with SignalReceiver(signal.SIGCHLD) as signals:
+            pid = start("pass")
+            await wait_child(pid)
+            signals.watch_child(pid)
+            assert await receive(signals, 1) == [signal.SIGCHLD]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_child_can_only_be_watched_by_who_receives_sigchld(loop_factory: Factory) -> None:
+    async def main() -> None:
+        with SignalReceiver(signal.SIGUSR1) as signals, pytest.raises(ValueError, match="SIGCHLD"):
+            signals.watch_child(os.getpid())
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_each_child_is_reaped_with_its_own_status(loop_factory: Factory) -> None:
+    async def main() -> None:
+        children = [start(f"raise SystemExit({status})") for status in range(5)]
+        killed = start("import signal; signal.pause()")
+        waiting = asyncio.gather(*map(wait_child, [*children, killed]))
+        await asyncio.sleep(0)
+        os.kill(killed, signal.SIGKILL)
+        async with asyncio.timeout(DEADLINE):
+            assert await waiting == [0, 1, 2, 3, 4, -signal.SIGKILL]
+        with pytest.raises(ProcessLookupError):
+            await wait_child(killed)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_waiting_for_a_child_can_be_cancelled_and_taken_up_again(loop_factory: Factory) -> None:
+    async def main() -> None:
+        descriptors = set(os.listdir("/proc/self/fd"))
+        child = start("import signal; signal.pause()")
+        task = asyncio.create_task(wait_child(child))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert set(os.listdir("/proc/self/fd")) == descriptors
+        os.kill(child, signal.SIGTERM)
+        assert await wait_child(child) == -signal.SIGTERM
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_watcher_calls_back_with_the_status_and_forgets_what_it_is_closed_on(loop_factory: Factory) -> None:
+    async def main() -> None:
+        ended = asyncio.get_running_loop().create_future()
+        with ChildWatcher() as watcher:
+            child = start("raise SystemExit(7)")
+            watcher.watch(child, lambda pid, status: ended.set_result((pid, status)))
+            async with asyncio.timeout(DEADLINE):
+                assert await ended == (child, 7)
+            assert len(watcher) == 0
+            running = start("import signal; signal.pause()")
+            watcher.watch(running, lambda pid, status: pytest.fail("closed"))
+            assert len(watcher) == 1
+        assert len(watcher) == 0
+        os.kill(running, signal.SIGKILL)
+        assert await wait_child(running) == -signal.SIGKILL
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
