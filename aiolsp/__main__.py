@@ -6,7 +6,7 @@ import runpy
 import sys
 
 from aiolsp.catalog import PROGRAMS
-from aiolsp.cli import EXIT_OK, EXIT_USAGE
+from aiolsp.cli import EXIT_OK, EXIT_USAGE, flush_stdout
 
 HEADINGS = ("program", "mechanism", "book page", "command")
 
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     """Run the program named first in *argv*, or print the table when there is none."""
     if not argv or argv[0] in ("-h", "--help"):
         print(table())  # noqa: T201 - the table is the output
+        flush_stdout()
         return EXIT_OK
     name = argv[0]
     if name not in PROGRAMS and name != "websrv":

@@ -7,8 +7,11 @@ parsed options. Both shells of a program use it, so it knows no event loop.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
+import select
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +60,7 @@ def program_parser(name: str, *, blocking: bool = False) -> Parser:
 
 def add_address_options(parser: argparse.ArgumentParser, program: Program) -> None:
     """``--host`` and ``--port``."""
-    parser.add_argument("--host", default="127.0.0.1", help="address or name (default %(default)s)")
+    parser.add_argument("--host", type=host_name, default="127.0.0.1", help="address or name (default %(default)s)")
     parser.add_argument(
         "--port",
         type=port_number,
@@ -70,6 +73,7 @@ def add_loop_option(parser: argparse.ArgumentParser) -> None:
     """``--loop``, for the asyncio shells only."""
     parser.add_argument(
         "--loop",
+        type=loop_name,
         choices=("auto", "uvloop", "asyncio"),
         default="auto",
         help="event loop (auto: uvloop where installed)",
@@ -95,9 +99,37 @@ def port_number(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
 
 
+def host_name(text: str) -> str:
+    """A host name or address from a command line, whose labels the resolver can take. Raises ArgumentTypeError."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name") from None
+    return text
+
+
+def loop_name(text: str) -> str:
+    """The name of an event loop from a command line. Raises ArgumentTypeError for uvloop where it is not installed."""
+    if text == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise argparse.ArgumentTypeError("uvloop is not installed: use asyncio, or pip install uvloop")
+    return text
+
+
 def ready(addresses: Iterable[Address]) -> None:
     """Print the line that says a server can be connected to."""
     print("listening on", ", ".join(format_address(address) for address in addresses), flush=True)
+
+
+def say(line: str) -> None:
+    """Print a line of a program's output at once, from any thread.
+
+    When nobody reads the output any more (``| head``), the program ends as Ctrl-C ends it: a server stops cleanly.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _discard_stdout()
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def execute(
@@ -106,21 +138,36 @@ def execute(
     run: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """Parse *argv*, run the program, and turn what stops it into an exit status and at most one line on stderr."""
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format=f"{parser.prog.rpartition(' ')[2]}: %(message)s")
+    options = argparse.Namespace()
     try:
+        parser.parse_args(argv, options)
+        logging.basicConfig(level=logging.INFO, format=f"{parser.prog.rpartition(' ')[2]}: %(message)s")
         _open_trace(options)
         return run(options) or EXIT_OK
-    except (UsageError, ListenError, socket.gaierror) as error:
-        return _say(parser, error, EXIT_USAGE)
-    except BrokenPipeError:
-        return _stdout_gone()
+    except (UsageError, ListenError) as error:
+        return _fail(parser, str(error), EXIT_USAGE)
+    except socket.gaierror as error:
+        return _fail(parser, f"unknown host {_where(options)}: {_reason(error)}", EXIT_USAGE)
+    except ConnectionError as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return EXIT_FAILURE
+        return _fail(parser, f"{_where(options)}: {_reason(error)}", EXIT_FAILURE)
     except OSError as error:
-        return _say(parser, error, EXIT_FAILURE)
+        return _fail(parser, _reason(error), EXIT_FAILURE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     finally:
         trace.close()
+        flush_stdout()
+
+
+def flush_stdout() -> None:
+    """Write out what was printed; what cannot be written is dropped, or Python would complain of it again at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _discard_stdout()
 
 
 def _open_trace(options: argparse.Namespace) -> None:
@@ -130,21 +177,38 @@ def _open_trace(options: argparse.Namespace) -> None:
         raise UsageError(f"cannot write the trace {options.trace}: {(error.strerror or '').lower()}") from None
 
 
-def _say(parser: argparse.ArgumentParser, error: Exception, status: int) -> int:
-    if isinstance(error, OSError) and not isinstance(error, ListenError) and error.strerror:
-        message = error.strerror.lower()
-        if isinstance(error, socket.gaierror):
-            message = f"unknown host: {message}"
-    else:
-        message = str(error)
+def _fail(parser: argparse.ArgumentParser, message: str, status: int) -> int:
     print(f"{parser.prog}: {message}", file=sys.stderr)
     return status
 
 
-def _stdout_gone() -> int:
-    # The reader of our output left (`... | head`): Python would complain again when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_FAILURE
+def _where(options: argparse.Namespace) -> str:
+    if "host" not in options or "port" not in options:
+        return "network"
+    return format_address((options.host, options.port))
+
+
+def _reason(error: OSError) -> str:
+    # strerror(3) rather than the text, where both loops put words of their own; getaddrinfo(3) has its own numbers.
+    known = error.errno is not None and not isinstance(error, socket.gaierror)
+    reason = os.strerror(error.errno or 0) if known else error.strerror or str(error) or "timed out"
+    return f"{error.filename}: {reason.lower()}" if error.filename else reason.lower()
+
+
+def _reader_left() -> bool:
+    """Whether the reader of our output has left (``| head``): poll(2) says so of the writing end of a pipe."""
+    try:
+        poller = select.poll()
+        poller.register(sys.stdout.fileno(), 0)
+        return bool(poller.poll(0))
+    except (OSError, AttributeError):  # stdout is not a file, or was closed from the start
+        return False
+
+
+def _discard_stdout() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 VERSION = f"aiolsp {__version__}"
