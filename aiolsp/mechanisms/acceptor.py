@@ -22,13 +22,16 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from aiolsp.linux.listener import Address, accept_ready, format_address
+from aiolsp.linux.listener import BACKLOG, Address, accept_ready, format_address
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.accept")
 
 PAUSE = 0.5
 """Seconds without accepting after EMFILE, ENFILE, ENOBUFS or ENOMEM; the stock loop waits 1 s, nginx 0.5 s."""
+
+BUDGET = 64
+"""Connections accepted in one callback, so that those that are there get a turn."""
 
 
 class Acceptor:
@@ -77,13 +80,13 @@ class Acceptor:
     async def finish(self) -> None:
         """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
         for listener in self.listeners:
-            self._accept(listener)
+            self._accept(listener, BACKLOG)
         self.close()
         if self._connecting:
             await asyncio.wait(self._connecting)
 
-    def _accept(self, listener: socket.socket) -> None:
-        connections, overload = accept_ready(listener)
+    def _accept(self, listener: socket.socket, budget: int = BUDGET) -> None:
+        connections, overload = accept_ready(listener, budget)
         for connection, peer in connections:
             if trace.on:
                 trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))

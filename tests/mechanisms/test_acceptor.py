@@ -1,0 +1,338 @@
+"""Accepting for protocols on both loops: nothing lost, nothing leaked, no spin and no deafness without descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import cast
+
+import pytest
+
+from aiolsp.linux.listener import Accepted, Address, accept_ready, listen
+from aiolsp.mechanisms import acceptor as module
+from aiolsp.mechanisms.acceptor import Acceptor
+
+DEADLINE = 10.0
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+class Greeter(asyncio.Protocol):
+    """Says hello to each peer and counts those that are connected."""
+
+    connected: set[Greeter]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(b"hello")
+        self.connected.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count."""
+        self.connected.discard(self)
+
+
+@pytest.fixture(autouse=True)
+def nobody_connected(loop_factory: LoopFactory) -> None:
+    """Each test counts from the beginning, connections and descriptors."""
+    Greeter.connected = set()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(asyncio.sleep(0))  # libuv opens a pipe for signals once, and keeps it
+
+
+@pytest.fixture
+def peers() -> Iterator[ExitStack]:
+    """Closes what a test opened, should it fail."""
+    with ExitStack() as peers:
+        yield peers
+
+
+def accepting(address: tuple[str, int] = ("127.0.0.1", 0), **settings: Callable[..., bool]) -> Acceptor:
+    """A started acceptor."""
+    acceptor = Acceptor(listen(*address), Greeter, **settings)
+    acceptor.start()
+    return acceptor
+
+
+def connect(acceptor: Acceptor, peers: ExitStack) -> socket.socket:
+    """A blocking peer with a deadline; connected as soon as it is in the backlog."""
+    peer = socket.create_connection(acceptor.listeners[0].getsockname(), DEADLINE)
+    return peers.enter_context(peer)
+
+
+async def receive(peer: socket.socket, count: int = 5) -> bytes:
+    """What the peer receives, while the loop runs."""
+    return await asyncio.to_thread(peer.recv, count)
+
+
+async def hang_up() -> None:
+    """Close every connection and wait until it is gone."""
+    for greeter in list(Greeter.connected):
+        greeter.transport.abort()
+    await until(lambda: not Greeter.connected)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop run until something *holds* that no event tells."""
+    while not holds():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def run(main: Callable[[], Awaitable[None]], loop_factory: LoopFactory, peers: ExitStack) -> None:
+    """Run a test's coroutine; what went wrong in a callback, or leaked, fails it."""
+    faults: list[dict[str, object]] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+        async with asyncio.timeout(DEADLINE):
+            await main()
+
+    before = open_descriptors()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(watched())
+    peers.close()
+    assert faults == []
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process holds."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Within the block nothing can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as gaps:
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        while (fd := os.open(os.devnull, os.O_RDONLY)) < highest:
+            gaps.callback(os.close, fd)
+        os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fd, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_each_peer_gets_a_protocol(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        for peer in [connect(acceptor, peers) for _ in range(200)]:
+            assert await receive(peer) == b"hello"
+        assert len(Greeter.connected) == 200
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_a_transport_sends_small_writes_at_once(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        await receive(connect(acceptor, peers))
+        [greeter] = Greeter.connected
+        accepted = greeter.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_who_is_not_admitted_is_closed(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    seen: list[Address] = []
+
+    def admit(connection: socket.socket, address: Address) -> bool:
+        seen.append(address)
+        return len(seen) > 1
+
+    async def main() -> None:
+        acceptor = accepting(admit=admit)
+        first, second = connect(acceptor, peers), connect(acceptor, peers)
+        assert await receive(first) == b""
+        assert await receive(second) == b"hello"
+        assert seen == [first.getsockname(), second.getsockname()]
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_a_paused_acceptor_leaves_peers_in_the_backlog_until_started(
+    loop_factory: LoopFactory, peers: ExitStack
+) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        acceptor.pause()
+        peer = connect(acceptor, peers)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not Greeter.connected
+        acceptor.start()
+        assert await receive(peer) == b"hello"
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_a_pause_with_an_end_ends(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        acceptor.pause(0.01)
+        assert await receive(connect(acceptor, peers)) == b"hello"
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_a_later_pause_outlasts_an_earlier_one(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        acceptor.pause(0.01)
+        acceptor.pause()
+        connect(acceptor, peers)
+        await asyncio.sleep(0.03)  # past the end of the first: what must not happen has no event
+        assert not Greeter.connected
+        acceptor.close()
+
+    run(main, loop_factory, peers)
+
+
+def test_without_descriptors_it_pauses_once_and_then_serves_all(
+    loop_factory: LoopFactory,
+    peers: ExitStack,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = 0
+
+    def counted(listener: socket.socket, budget: int) -> Accepted:
+        nonlocal rounds
+        rounds += 1
+        return accept_ready(listener, budget)
+
+    monkeypatch.setattr(module, "accept_ready", counted)
+    monkeypatch.setattr(module, "PAUSE", 0.02)
+
+    async def main() -> None:
+        acceptor = accepting()
+        await asyncio.to_thread(str)  # the pool's thread starts while there are descriptors
+        waiting = [connect(acceptor, peers) for _ in range(3)]
+        with no_descriptor_left():
+            await asyncio.sleep(0.1)
+            assert not Greeter.connected
+        assert rounds <= 7, "it spins"
+        for peer in waiting:
+            assert await receive(peer) == b"hello"
+        acceptor.close()
+        await hang_up()
+
+    with caplog.at_level(logging.WARNING, "aiolsp.accept"):
+        run(main, loop_factory, peers)
+    [record] = caplog.records
+    assert record.getMessage() == "too many open files: new connections wait until a descriptor is free"
+
+
+def test_a_second_want_of_descriptors_is_logged_again(
+    loop_factory: LoopFactory, peers: ExitStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.02)
+
+    async def main() -> None:
+        acceptor = accepting()
+        await asyncio.to_thread(str)
+        for expected in (1, 2):
+            peer = connect(acceptor, peers)
+            with no_descriptor_left():
+                await until(lambda: len(caplog.records) == expected)  # noqa: B023
+            assert await receive(peer) == b"hello"
+        acceptor.close()
+        await hang_up()
+
+    with caplog.at_level(logging.WARNING, "aiolsp.accept"):
+        run(main, loop_factory, peers)
+
+
+def test_several_listeners_are_served_and_closed_together(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = Acceptor(listen("127.0.0.1", 0) + listen("127.0.0.1", 0), Greeter)
+        acceptor.start()
+        for listener in acceptor.listeners:
+            peer = peers.enter_context(socket.create_connection(listener.getsockname(), DEADLINE))
+            assert await receive(peer) == b"hello"
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_closing_refuses_new_peers_and_keeps_the_old_ones(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        address = acceptor.listeners[0].getsockname()
+        peer = connect(acceptor, peers)
+        await receive(peer)
+        acceptor.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, DEADLINE)
+        [greeter] = Greeter.connected
+        greeter.transport.write(b"still")
+        assert await receive(peer) == b"still"
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_closing_during_a_pause_and_twice_is_quiet(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        acceptor.pause(0.001)
+        acceptor.close()
+        acceptor.close()
+        await asyncio.sleep(0.01)
+
+    run(main, loop_factory, peers)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_loop_that_ends_while_peers_arrive_leaks_none(
+    loop_factory: LoopFactory, peers: ExitStack, turns: int
+) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        for _ in range(5):
+            connect(acceptor, peers)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        acceptor.close()
+
+    before = open_descriptors()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+        runner.run(hang_up())
+    peers.close()
+    assert open_descriptors() == before
+
+
+def test_finishing_serves_the_backlog_before_it_closes(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        acceptor.pause()
+        waiting = [connect(acceptor, peers) for _ in range(200)]
+        await acceptor.finish()
+        assert acceptor.listeners == ()
+        for peer in waiting:
+            assert await receive(peer) == b"hello"
+        await hang_up()
+
+    run(main, loop_factory, peers)
