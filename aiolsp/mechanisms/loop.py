@@ -1,4 +1,4 @@
-"""Run a coroutine on uvloop where it is installed, else on the stock loop; wait for the signal that ends a server."""
+"""Run a coroutine on uvloop where it is installed, else on the stock loop."""
 
 from __future__ import annotations
 
