@@ -1,0 +1,1 @@
+"""The book's mechanisms without an event loop, under the names they have in ``aiolsp.mechanisms``."""

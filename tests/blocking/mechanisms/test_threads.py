@@ -1,0 +1,79 @@
+"""The book's thread pool: bounded, refusing, surviving its jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from aiolsp.blocking.mechanisms.threads import HalfSyncPool, QueueFull
+from harness import DEADLINE
+
+
+def test_every_job_runs_once_on_a_named_thread() -> None:
+    pool = HalfSyncPool(3, 100)
+    ran: list[tuple[int, str]] = []
+    done = threading.Semaphore(0)
+
+    def job(number: int) -> None:
+        ran.append((number, threading.current_thread().name))
+        done.release()
+
+    for number in range(100):
+        pool.submit(job, number)
+    for _ in range(100):
+        assert done.acquire(timeout=DEADLINE)
+    assert sorted(number for number, _ in ran) == list(range(100))
+    assert {name for _, name in ran} <= {"aiolsp-disk-0", "aiolsp-disk-1", "aiolsp-disk-2"}
+    assert pool.close()
+    assert (pool.busy, pool.queued) == (0, 0)
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    pool = HalfSyncPool(1, 2)
+    entered, gate = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        gate.wait(DEADLINE)
+
+    pool.submit(block)
+    assert entered.wait(DEADLINE)
+    for _ in range(2):
+        pool.submit(block)
+    with pytest.raises(QueueFull, match="1 jobs run and 2 wait"):
+        pool.submit(block)
+    gate.set()
+    assert pool.close()
+
+
+def test_closing_forgets_what_waits_and_waits_for_what_runs_only_so_long() -> None:
+    pool = HalfSyncPool(1, 2)
+    entered, gate = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def block() -> None:
+        entered.set()
+        gate.wait(DEADLINE)
+
+    pool.submit(block)
+    pool.submit(ran.append, 1)
+    assert entered.wait(DEADLINE)
+    assert not pool.close(grace=0.01)
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(ran.append, 2)
+    gate.set()
+    assert pool.close()
+    assert ran == []
+
+
+def test_a_job_that_raises_is_logged_and_its_thread_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    pool = HalfSyncPool(1, 2)
+    ran = threading.Event()
+    with caplog.at_level(logging.ERROR, "aiolsp.threads"):
+        pool.submit(divmod, 1, 0)
+        pool.submit(ran.set)
+        assert ran.wait(DEADLINE)
+    assert [record.getMessage() for record in caplog.records] == ["a job raised"]
+    assert pool.close()

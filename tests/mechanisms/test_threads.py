@@ -1,0 +1,262 @@
+"""The bounded pool on both loops: what is admitted, refused, cancelled, and left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
+from harness import DEADLINE
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture
+def run(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Run]:
+    """Runs a coroutine on each loop."""
+    with asyncio.Runner(loop_factory=loop_factory, debug=False) as runner:
+        yield runner.run
+
+
+class Gate:
+    """A job that blocks its thread until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.passed = 0
+
+    def job(self, result: object = None) -> object:
+        """Wait, then return *result*."""
+        self.entered.release()
+        assert self.opened.wait(DEADLINE)
+        self.passed += 1
+        return result
+
+    def wait_entered(self, count: int) -> None:
+        """Until *count* jobs run."""
+        for _ in range(count):
+            assert self.entered.acquire(timeout=DEADLINE)
+
+
+def test_results_exceptions_and_arguments_travel(run: Run) -> None:
+    def fail(text: str) -> None:
+        raise ZeroDivisionError(text)
+
+    async def main() -> None:
+        pool = HalfSyncPool(2, 10)
+        assert await pool.submit(divmod, 7, 2) == (3, 1)
+        assert await pool.submit(int, "ff", base=16) == 255
+        with pytest.raises(ZeroDivisionError, match="of mine"):
+            await pool.submit(fail, "of mine")
+        with pytest.raises(SystemExit):
+            await pool.submit(sys.exit, 3)
+        assert await pool.submit(abs, -1) == 1, "the threads survive their jobs"
+        assert await pool.close()
+
+    run(main())
+
+
+def test_threads_have_names_that_tell_what_they_are(run: Run) -> None:
+    async def main() -> None:
+        pool = HalfSyncPool(2, 10)
+        name = (await pool.submit(threading.current_thread)).name
+        assert name in ("aiolsp-disk-0", "aiolsp-disk-1")
+        assert await pool.close()
+
+    run(main())
+
+
+def test_a_full_queue_refuses_at_once_and_admits_again_when_a_job_ends(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(2, 3), Gate()
+        futures = [pool.submit(gate.job, number) for number in range(5)]
+        gate.wait_entered(2)
+        assert (pool.busy, pool.queued) == (2, 3)
+        for _ in range(4):
+            with pytest.raises(QueueFull, match="2 jobs run and 3 wait"):
+                pool.submit(gate.job)
+        gate.opened.set()
+        assert await asyncio.gather(*futures) == [0, 1, 2, 3, 4]
+        assert await pool.submit(abs, -1) == 1
+        assert await pool.close()
+        assert (pool.busy, pool.queued) == (0, 0)
+
+    run(main())
+
+
+def test_an_admitted_request_goes_on_although_the_queue_is_full(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(1, 1), Gate()
+        futures = [pool.submit(gate.job), pool.submit(gate.job)]
+        further = pool.resume(divmod, 7, 2)
+        assert pool.busy + pool.queued == 3
+        with pytest.raises(QueueFull):
+            pool.submit(gate.job)
+        gate.opened.set()
+        assert await further == (3, 1)
+        await asyncio.gather(*futures)
+        assert await pool.close()
+
+    run(main())
+
+
+def test_a_job_cancelled_in_the_queue_never_runs_and_frees_its_place(run: Run) -> None:
+    async def main() -> None:
+        pool, gate, other = HalfSyncPool(1, 2), Gate(), Gate()
+        running = pool.submit(gate.job)
+        gate.wait_entered(1)
+        for _ in range(100):
+            waiting = pool.submit(other.job)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await asyncio.sleep(0)
+            assert pool.queued == 0
+        gate.opened.set()
+        await running
+        assert await pool.submit(abs, -1) == 1, "the thread passed over the places that were left"
+        assert other.passed == 0 and not other.entered.acquire(blocking=False)
+        assert await pool.close()
+
+    run(main())
+
+
+def test_a_cancelled_job_that_runs_keeps_its_thread_until_it_ends(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(1, 0), Gate()
+        running = pool.submit(gate.job)
+        gate.wait_entered(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert pool.busy == 1
+        with pytest.raises(QueueFull):
+            pool.submit(abs, -1)
+        gate.opened.set()
+        assert await pool.close()
+        assert gate.passed == 1
+
+    run(main())
+
+
+def test_a_callback_serves_without_a_task(run: Run) -> None:
+    async def main() -> None:
+        pool = HalfSyncPool(1, 1)
+        answered = asyncio.get_running_loop().create_future()
+        pool.submit(abs, -1).add_done_callback(lambda future: answered.set_result(future.result()))
+        assert await answered == 1
+        assert await pool.close()
+
+    run(main())
+
+
+def test_closing_cancels_what_waits_and_lets_what_runs_end(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(1, 5), Gate()
+        running, waiting = pool.submit(gate.job, "whole"), pool.submit(gate.job)
+        gate.wait_entered(1)
+        closing = asyncio.create_task(pool.close())
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(RuntimeError, match="closed"):
+            pool.submit(abs, -1)
+        assert not closing.done(), "and the loop is not blocked meanwhile"
+        gate.opened.set()
+        assert await running == "whole"
+        assert await closing
+        assert await pool.close()
+
+    run(main())
+
+
+def test_a_job_that_outlives_the_grace_is_abandoned_and_its_awaiter_told(run: Run) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        pool = HalfSyncPool(1, 5)
+        running = pool.submit(gate.job)
+        gate.wait_entered(1)
+        assert not await pool.close(grace=0.01)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    run(main())
+    gate.opened.set()
+
+
+def test_a_job_that_ends_after_its_loop_has_closed_says_nothing(loop_name: str) -> None:
+    script = """
+import asyncio, sys, threading
+from aiolsp.mechanisms.loop import loop_factory
+from aiolsp.mechanisms.threads import HalfSyncPool
+entered, gate = threading.Event(), threading.Event()
+def job():
+    entered.set()
+    gate.wait()
+async def main():
+    pool = HalfSyncPool(1, 1)
+    pool.submit(job)
+    entered.wait()
+    assert not await pool.close(0.01)
+with asyncio.Runner(loop_factory=loop_factory(sys.argv[1])) as runner:
+    runner.run(main())
+gate.set()
+for thread in threading.enumerate():
+    if thread.name == "aiolsp-disk-0":
+        thread.join(20)
+"""
+    command = [sys.executable, "-c", script, loop_name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stuck_thread_does_not_keep_the_process_from_exiting(loop_name: str) -> None:
+    script = """
+import asyncio, sys, threading
+from aiolsp.mechanisms.loop import loop_factory
+from aiolsp.mechanisms.threads import HalfSyncPool
+async def main():
+    pool = HalfSyncPool(1, 1)
+    entered = threading.Event()
+    pool.submit(lambda: entered.set() or threading.Event().wait())
+    entered.wait()
+    print(await pool.close(0.01))
+with asyncio.Runner(loop_factory=loop_factory(sys.argv[1])) as runner:
+    runner.run(main())
+"""
+    command = [sys.executable, "-c", script, loop_name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+
+
+def test_no_thread_descriptor_or_result_is_left_behind(run: Run) -> None:
+    class Result:
+        """Something that can be watched."""
+
+    async def main() -> None:
+        descriptors = set(os.listdir("/proc/self/fd"))
+        pool = HalfSyncPool(4, 10)
+        result = await pool.submit(Result)
+        watched = weakref.ref(result)
+        del result
+        await pool.submit(abs, -1)
+        gc.collect()
+        assert watched() is None
+        assert await pool.close()
+        assert set(os.listdir("/proc/self/fd")) == descriptors
+
+    run(main())
+    for thread in threading.enumerate():
+        if thread.name.startswith("aiolsp-disk"):
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
