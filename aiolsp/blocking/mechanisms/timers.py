@@ -1,0 +1,128 @@
+"""Drive a sorted timer list by SIGALRM, or by the time-out of the call that waits.
+
+Book p. 196, listing 11-2 (tick) and p. 200, listing 11-3 (alarm, timer_handler).
+
+Facts (setitimer(2), tried on this kernel)
+    - A process has one ITIMER_REAL; its expiry is a SIGALRM, which interrupts whatever the program is doing.
+    - Setting it to 0 disarms it: a deadline that has passed needs a delay above 0.
+    - SIGALRM written into a self-pipe becomes one more readable descriptor.
+    - The wait itself has a time-out, rounded up to whole milliseconds by epoll_wait(2) and poll(2).
+Consequence
+    Only the first deadline matters. The alarm serves a program that waits in several places; a loop with a single wait
+    can do without signals.
+Decision
+    `AlarmDriver` sets one alarm for the head of the list and moves it only when the head gets earlier; the program
+    calls `fire` when SIGALRM came out of its `SelfPipe`. `poll_timeout` is the other way.
+Price
+    The one alarm is taken from everybody else in the process: `close` gives back what was left of theirs.
+
+The C++ original ticks every TIMESLOT whether or not a timer is due, so a connection is closed up to one slot late.
+
+Calling sequence: ``new -> (add | adjust | cancel | fire)* -> close``, on the main thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable
+
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.sansio.timers import SortedTimerList, Timer
+from aiolsp.tracing import trace
+
+log = logging.getLogger("aiolsp.timers")
+
+SHORTEST = 0.000_001
+"""Seconds: the least that setitimer(2) counts; 0 would disarm the alarm."""
+
+
+class AlarmDriver:
+    """Calls the callback of each timer in *timers* when its deadline, in monotonic time, has passed.
+
+    *signals* must take SIGALRM: raises ValueError if it does not. A callback that raises is logged, and the others are
+    still called.
+    """
+
+    def __init__(self, signals: SelfPipe, timers: SortedTimerList | None = None) -> None:
+        if signal.SIGALRM not in signals.numbers:
+            raise ValueError("the self-pipe does not take SIGALRM, which would end the process")
+        self.time: Callable[[], float] = time.monotonic
+        self.timers = SortedTimerList() if timers is None else timers
+        self._wake_up = math.inf
+        self._closed = False
+        self._previous = signal.setitimer(signal.ITIMER_REAL, 0)
+        self._arm()
+
+    def __enter__(self) -> AlarmDriver:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def add(self, timer: Timer) -> None:
+        """Add *timer* to the list. Raises RuntimeError once closed, and ValueError as `SortedTimerList.add` does."""
+        if self._closed:
+            raise RuntimeError("the timer driver is closed")
+        self.timers.add(timer)
+        self._arm()
+
+    def adjust(self, timer: Timer, deadline: float) -> None:
+        """Give *timer* another deadline. Raises ValueError if it is not in the list."""
+        self.timers.adjust(timer, deadline)
+        self._arm()
+
+    def cancel(self, timer: Timer) -> bool:
+        """See to it that *timer* does not fire; False if it was not in the list."""
+        return self.timers.cancel(timer)
+
+    def close(self) -> None:
+        """Give the alarm back as it was; nothing fires any more, whatever the list holds. May be called again."""
+        if not self._closed:
+            self._closed = True
+            signal.setitimer(signal.ITIMER_REAL, *self._previous)
+
+    def fire(self) -> None:
+        """Call what is due; the program calls this when it received SIGALRM (a spare call does no harm)."""
+        now = time.monotonic()
+        expired = self.timers.tick(now)
+        if trace.on:
+            late = f"{(now - self._wake_up) * 1000:+.2f}ms"
+            trace.event("%", "fired", why=_outcome(expired), late=late, expired=len(expired), left=len(self.timers))
+        self._wake_up = math.inf
+        for timer in expired:
+            # A callback before it may have cancelled it, closed the driver, or added it again.
+            if timer.cancelled or timer.active or self._closed:
+                continue
+            try:
+                timer.callback()
+            except Exception:
+                log.exception("a timer's callback raised")
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline = self.timers.next_deadline()
+        if deadline is None or self._closed or self._wake_up <= deadline:
+            return
+        delay = max(SHORTEST, deadline - time.monotonic())
+        if trace.on:
+            first = self._wake_up == math.inf
+            word, why = ("armed", "for the first deadline") if first else ("moved", "an earlier deadline")
+            trace.event("%", word, why=why, due_in=f"{delay:.3f}s", timers=len(self.timers))
+        self._wake_up = deadline
+        signal.setitimer(signal.ITIMER_REAL, delay)
+
+
+def _outcome(expired: list[Timer]) -> str:
+    return "call what expired" if expired else "nothing is due: cancelled or postponed meanwhile"
+
+
+def poll_timeout(timers: SortedTimerList, now: float) -> float | None:
+    """Seconds that ``epoll.poll`` or ``select`` may wait until the first timer is due; None waits for ever.
+
+    ``select.poll`` takes milliseconds: pass ``None if seconds is None else math.ceil(seconds * 1000)``.
+    """
+    deadline = timers.next_deadline()
+    return None if deadline is None else max(0.0, deadline - now)

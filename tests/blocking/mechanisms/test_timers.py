@@ -1,0 +1,151 @@
+"""The timer list driven by SIGALRM, and by the time-out of the wait."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import select
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.timers import AlarmDriver, poll_timeout
+from aiolsp.sansio.timers import IdleTimer, SortedTimerList, Timer
+from aiolsp.tracing import trace
+from harness import DEADLINE
+
+
+@pytest.fixture
+def pipe() -> Iterator[SelfPipe]:
+    """A self-pipe that takes SIGALRM."""
+    with SelfPipe(signal.SIGALRM, signal.SIGUSR1) as signals:
+        yield signals
+
+
+def run_until(driver: AlarmDriver, pipe: SelfPipe, done: list[str], count: int) -> None:
+    """The main loop of a program: wait, take signals, fire, until *done* holds *count* entries."""
+    while len(done) < count:
+        assert select.select([pipe], [], [], DEADLINE)[0], f"no alarm came; so far {done}"
+        if signal.SIGALRM in pipe.receive():
+            driver.fire()
+
+
+def test_each_timer_fires_once_in_order_and_not_before_its_time(pipe: SelfPipe) -> None:
+    fired: list[str] = []
+    times: dict[str, float] = {}
+
+    def fire(name: str) -> None:
+        fired.append(name)
+        times[name] = time.monotonic()
+
+    delays = {"c": 0.03, "a": 0.01, "d": 0.04, "b": 0.02, "passed": -1.0}
+    with AlarmDriver(pipe) as driver:
+        start = driver.time()
+        for name, delay in delays.items():
+            driver.add(Timer(start + delay, lambda name=name: fire(name)))  # type: ignore[misc]
+        run_until(driver, pipe, fired, 5)
+    assert fired == ["passed", "a", "b", "c", "d"]
+    assert all(times[name] >= start + delay for name, delay in delays.items())
+
+
+def test_activity_postpones_without_touching_the_driver(pipe: SelfPipe) -> None:
+    expired: list[str] = []
+    with AlarmDriver(pipe) as driver:
+        last_activity = driver.time()
+
+        def be_active() -> None:
+            nonlocal last_activity
+            last_activity = driver.time()
+
+        driver.add(IdleTimer(last_activity + 0.03, lambda: expired.append("idle"), lambda: last_activity + 0.03))
+        driver.add(Timer(last_activity + 0.02, be_active))
+        run_until(driver, pipe, expired, 1)
+        assert driver.time() >= last_activity + 0.03
+
+
+def test_only_an_earlier_head_moves_the_alarm(pipe: SelfPipe) -> None:
+    def nothing() -> None: ...
+
+    lines = io.StringIO()
+    trace.open(lines)
+    try:
+        with AlarmDriver(pipe) as driver:
+            start = driver.time()
+            first = Timer(start + 100, nothing)
+            driver.add(first)
+            driver.add(Timer(start + 200, nothing))
+            driver.add(Timer(start + 50, nothing))
+            driver.adjust(first, start + 40)
+            assert driver.cancel(first)
+            driver.fire()
+    finally:
+        trace.close()
+    words = [" ".join(line.split()[:2]) for line in lines.getvalue().splitlines()]
+    assert words == ["% armed", "% moved", "% moved", "% fired", "% armed"]
+    assert "expired=0 left=2  nothing is due: cancelled or postponed meanwhile" in lines.getvalue()
+
+
+def test_a_callback_that_raises_is_logged_and_the_others_are_called(
+    pipe: SelfPipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+    with AlarmDriver(pipe) as driver, caplog.at_level(logging.ERROR, "aiolsp.timers"):
+        driver.add(Timer(driver.time(), lambda: called[1]))
+        driver.add(Timer(driver.time(), lambda: called.append("second")))
+        run_until(driver, pipe, called, 1)
+    assert [record.getMessage() for record in caplog.records] == ["a timer's callback raised"]
+
+
+def test_a_callback_may_cancel_or_close_what_expired_with_it(pipe: SelfPipe) -> None:
+    called: list[str] = []
+    with AlarmDriver(pipe) as driver:
+        cancelled = Timer(driver.time(), lambda: called.append("cancelled"))
+        driver.add(Timer(cancelled.deadline, lambda: called.append("first") or driver.cancel(cancelled)))  # type: ignore[func-returns-value]
+        driver.add(cancelled)
+        driver.add(Timer(driver.time(), driver.close))
+        driver.add(Timer(driver.time(), lambda: called.append("after close")))
+        driver.fire()
+    assert called == ["first"]
+    with pytest.raises(RuntimeError, match="closed"):
+        driver.add(cancelled)
+
+
+def test_closing_gives_the_alarm_back(pipe: SelfPipe) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 1000, 7)
+    try:
+        with AlarmDriver(pipe) as driver:
+            driver.add(Timer(driver.time() + 10, driver.close))
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 10
+        remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+        assert 900 < remaining <= 1000 and interval == 7
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def test_a_self_pipe_without_sigalrm_is_refused() -> None:
+    with SelfPipe(signal.SIGUSR1) as pipe, pytest.raises(ValueError, match="SIGALRM"):
+        AlarmDriver(pipe)
+
+
+def test_the_wait_ends_when_the_first_timer_is_due() -> None:
+    timers = SortedTimerList()
+    assert poll_timeout(timers, 5.0) is None
+    timers.add(Timer(7.5, time.monotonic))
+    assert poll_timeout(timers, 5.0) == 2.5
+    assert poll_timeout(timers, 9.0) == 0.0
+
+
+def test_a_wait_with_that_time_out_finds_the_timer_due() -> None:
+    timers = SortedTimerList()
+    timers.add(Timer(time.monotonic() + 0.0105, time.monotonic))
+    with select.epoll() as epoll:
+        epoll.poll(poll_timeout(timers, time.monotonic()))
+    assert len(timers.tick(time.monotonic())) == 1
+    timers.add(Timer(time.monotonic() + 0.0105, time.monotonic))
+    seconds = poll_timeout(timers, time.monotonic())
+    select.poll().poll(None if seconds is None else math.ceil(seconds * 1000))
+    assert len(timers.tick(time.monotonic())) == 1
