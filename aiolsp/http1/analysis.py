@@ -77,4 +77,5 @@ class RequestAnalysis:
 def _summary(request: Request) -> str:
     method, target = request.method.decode("ascii"), request.target[:SHOWN].decode("ascii")
     body = "with a body" if request.has_body else "no body"
-    return f"{method} {target}, {len(request.fields)} fields, {body}"
+    count = len(request.fields)
+    return f"{method} {target}, {count} field{'' if count == 1 else 's'}, {body}"
