@@ -27,6 +27,7 @@ from pathlib import Path
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
 from aiolsp.mechanisms.loop import LoopUnavailable, run
 from load.client import explain
+from load.generator import open_generator
 from load.live import live_view
 from load.local_server import ServerTrouble, local_server
 from load.machine import machine_record
@@ -35,8 +36,8 @@ from load.options import make_plan, stress_parser
 from load.plan import Plan
 from load.probe import probe
 from load.report import headline, json_report, text_report
-from load.run import run_plan
 from load.summary import Summary, summarize
+from load.workers import WorkerTrouble
 
 RED, GREEN, PLAIN = "\x1b[1;31m", "\x1b[1;32m", "\x1b[0m"
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(explain(error), EXIT_USAGE)
     except ImportError as error:
         return complain(f"{error.name} is not installed: pip install 'aiolsp[bench]', or use --client wire", EXIT_USAGE)
-    except (RunTrouble, ServerTrouble, OSError) as error:
+    except (RunTrouble, ServerTrouble, WorkerTrouble, OSError) as error:
         return complain(explain(error), EXIT_FAILURE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -74,7 +75,7 @@ def load(options: argparse.Namespace, url: str) -> int:
     if options.json is not None:
         write_json(options.json, json_report(plan, summary, measured, machine_record()))
     if options.json != "-":
-        print_report(plan, summary, measured.loop)
+        print_report(plan, summary)
     return judge(options, summary)
 
 
@@ -86,15 +87,16 @@ async def measure(plan: Plan, options: argparse.Namespace) -> Measurement:
             if found.raw and not options.quiet:
                 print(*(f"< {line}" for line in found.shown()), sep="\n", file=sys.stderr)
             raise RunTrouble(f"{found.trouble}; no load was sent")
-    with live_view(quiet=options.quiet) as observe:
-        return await run_plan(plan, observe)
+    async with open_generator(plan, workers=options.workers, loop=options.loop) as generator:
+        with live_view(quiet=options.quiet) as observe:
+            return await generator.run(plan, observe)
 
 
-def print_report(plan: Plan, summary: Summary, loop: str) -> None:
+def print_report(plan: Plan, summary: Summary) -> None:
     """The report on stdout, its headline coloured on a terminal."""
     colour = RED if summary.cautions else GREEN
     first = headline(summary)
-    for line in text_report(plan, summary, loop):
+    for line in text_report(plan, summary):
         print(f"{colour}{line}{PLAIN}" if line == first and sys.stdout.isatty() else line)
 
 

@@ -24,7 +24,7 @@ class Progress:
     """Turns samples into lines."""
 
     def __init__(self) -> None:
-        self._last = Sample(0, 0, 0, 0)
+        self._last = Sample(0, 0, 0, 0, 0)
         self._rates: deque[float] = deque(maxlen=WIDTH)
 
     def line(self, sample: Sample, *, sparkline: bool = False) -> str:

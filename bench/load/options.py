@@ -118,6 +118,13 @@ def _add_client(parser: Parser) -> None:
         help="requests in flight on each connection (wire)",
     )
     client.add_argument(
+        "--workers",
+        type=_positive(parse_count),
+        default=1,
+        metavar="N",
+        help="processes that share the connections and the rate (default 1)",
+    )
+    client.add_argument(
         "--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="the generator's event loop"
     )
 
@@ -198,6 +205,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--arrival says how the requests of --rate arrive: give a --rate")
     if options.pipeline > 1 and (options.client != "wire" or options.churn):
         raise UsageError("--pipeline needs --client wire and kept connections")
+    if options.workers > options.connections:
+        raise UsageError(f"{options.workers} workers cannot share {options.connections} connections: give more -c")
     if options.expect is not None and options.urls is not None:
         raise UsageError("--expect is for one URL, not for --urls")
     if not (options.method.isascii() and options.method.isalpha()):

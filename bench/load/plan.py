@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, urlsplit
 
 from aiolsp.cli import UsageError
 from load.record import GOOD_STATUSES
-from load.schedule import ClosedLoop, Schedule
+from load.schedule import ClosedLoop, Schedule, Share
 from load.stop import StopRule
 from load.units import SECOND
 
@@ -82,6 +82,17 @@ class Plan:
         if self.churn and "connection" not in names:
             lines.append("Connection: close")
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+
+
+def share(plan: Plan, index: int, of: int) -> Plan:
+    """The part of worker *index* of several: together they open the same connections and send the same requests."""
+    return replace(
+        plan,
+        schedule=Share(plan.schedule, index, of),
+        stop=plan.stop.share(index, of),
+        connections=len(range(index, plan.connections, of)),
+        paths=tuple(plan.paths[(index + step * of) % len(plan.paths)] for step in range(len(plan.paths))),
+    )
 
 
 def parse_url(text: str, unix: str | None = None) -> tuple[Target, str]:

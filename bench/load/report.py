@@ -13,17 +13,18 @@ SCHEMA = "aiolsp.stress/1"
 """Name and version of the JSON form; the number grows when a reader of the old one would go wrong."""
 
 
-def describe_plan(plan: Plan, loop: str) -> list[str]:
+def describe_plan(plan: Plan, loop: str, processes: int) -> list[str]:
     """What is done, in the order in which it matters."""
     kind = "a new connection each" if plan.churn else "keep-alive"
     pipelined = f", {plan.pipeline} requests in flight on each" if plan.pipeline > 1 else ""
     warmup = f" after {format_duration(plan.warmup)} of warm-up" if plan.warmup else ""
     urls = f" and {len(plan.paths) - 1:,} more" if len(plan.paths) > 1 else ""
     by = f" by {plan.target.unix}" if plan.target.unix else ""
+    workers = f" in {processes} processes" if processes > 1 else ""
     return [
         f"{plan.method} {plan.url}{urls}{by}",
         f"{plan.schedule.describe()}, {plan.connections} connections, {kind}{pipelined}, "
-        f"{plan.stop.describe()}{warmup}, client {plan.client} on {loop}",
+        f"{plan.stop.describe()}{warmup}, client {plan.client} on {loop}{workers}",
     ]
 
 
@@ -33,10 +34,10 @@ def headline(summary: Summary) -> str:
     return f"NOT CLEAN: {rate}, but {'; '.join(summary.cautions)}" if summary.cautions else rate
 
 
-def text_report(plan: Plan, summary: Summary, loop: str) -> list[str]:
+def text_report(plan: Plan, summary: Summary) -> list[str]:
     """The whole report, a line each."""
     return [
-        *describe_plan(plan, loop),
+        *describe_plan(plan, summary.loop, summary.processes),
         "",
         headline(summary),
         "",
@@ -91,7 +92,8 @@ def _failures(summary: Summary) -> list[str]:
 
 
 def _processors(summary: Summary) -> list[str]:
-    lines = [f"  generator    {summary.generator_share:.0%} of a processor"]
+    each = f" for each of {summary.processes} processes" if summary.processes > 1 else ""
+    lines = [f"  generator    {summary.generator_share:.0%} of a processor{each}"]
     if summary.server_share is not None and summary.server_seconds_per_request is not None:
         each = format_duration(summary.server_seconds_per_request * 1e9)
         lines.append(f"  server       {summary.server_share:.0%} of a processor, {each} of it for each answer")
@@ -104,7 +106,7 @@ def json_report(plan: Plan, summary: Summary, measured: Measurement, machine: di
     return {
         "schema": SCHEMA,
         "machine": machine,
-        "plan": _plan_data(plan, measured.loop),
+        "plan": _plan_data(plan, measured),
         "clean": not summary.cautions,
         "cautions": list(summary.cautions),
         "interrupted": summary.interrupted,
@@ -135,7 +137,7 @@ def _latency_data(latency: Latency) -> dict[str, object]:
     return data
 
 
-def _plan_data(plan: Plan, loop: str) -> dict[str, object]:
+def _plan_data(plan: Plan, measured: Measurement) -> dict[str, object]:
     return {
         "url": plan.url,
         "unix": plan.target.unix,
@@ -150,6 +152,7 @@ def _plan_data(plan: Plan, loop: str) -> dict[str, object]:
         "keep_alive": not plan.churn,
         "pipeline": plan.pipeline,
         "client": plan.client,
-        "loop": loop,
+        "loop": measured.loop,
+        "workers": measured.processes,
         "timeout": plan.timeout,
     }

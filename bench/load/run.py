@@ -1,12 +1,13 @@
-"""Runs a plan: opens the client, starts the clock, ends in time, and takes the readings around it."""
+"""One run of a plan by a client: starts the clock, ends in time, and takes the readings around it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic_ns
 
 from load.client import Client
@@ -16,38 +17,27 @@ from load.plan import Plan
 from load.record import Record
 from load.units import SECOND
 from load.usage import Usage, UsageMeter
-from load.wire import WireClient
 
 SAMPLING = 0.5
 """Seconds between two samples of the counts, for the live view and the rate over time."""
 
 Observer = Callable[[Sample], None]
 
-
-def make_client(plan: Plan) -> Client:
-    """The client that the plan names. Raises ImportError if aiohttp is not installed."""
-    if plan.client == "wire":
-        return WireClient(plan)
-    from load.aiohttp_client import AiohttpClient
-
-    return AiohttpClient(plan)
-
-
-async def run_plan(plan: Plan, observe: Observer | None = None) -> Measurement:
-    """Run *plan* to its end, or until SIGINT or SIGTERM; *observe* sees the counts meanwhile."""
-    with Dispatcher(plan) as dispatcher:
-        async with make_client(plan) as client:
-            return await Run(plan, dispatcher, client, observe).measure()
+Interrupts = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""Gives a context in which the callback is called when the run is to end early."""
 
 
 class Run:
     """One run under way."""
 
-    def __init__(self, plan: Plan, dispatcher: Dispatcher, client: Client, observe: Observer | None) -> None:
+    def __init__(
+        self, plan: Plan, dispatcher: Dispatcher, client: Client, observe: Observer | None, interrupts: Interrupts
+    ) -> None:
         self._plan = plan
         self._dispatcher = dispatcher
         self._client = client
         self._observe = observe
+        self._interrupts = interrupts
         self._record = Record(open_loop=plan.schedule.rate is not None, good_statuses=plan.good_statuses)
         self._meter = UsageMeter(plan.target)
         self._first = self._meter.read()
@@ -56,18 +46,19 @@ class Run:
         self._interrupted = False
         dispatcher.on_finish = self._finished
 
-    async def measure(self) -> Measurement:
-        """Start the clock and wait for the end."""
+    async def measure(self, start: int = 0) -> Measurement:
+        """Start the clock, not before the instant *start*, and wait for the end."""
         # What lives now lives for the whole run: the collector need not look at it in the middle of a measurement.
         gc.collect()
         gc.freeze()
+        await self._sleep_until(start)
         now = monotonic_ns()
         self._dispatcher.start(now)
         self._record.begin = self._dispatcher.begin
         working = asyncio.create_task(self._client.run(self._dispatcher, self._record))
         watching = asyncio.create_task(self._watch())
         try:
-            with _signals(lambda: self._interrupt(working)), suppress(asyncio.CancelledError):
+            with self._interrupts(lambda: self._interrupt(working)), suppress(asyncio.CancelledError):
                 await working
         finally:
             watching.cancel()
@@ -98,9 +89,7 @@ class Run:
         await asyncio.sleep(max(0.0, (instant - monotonic_ns()) / SECOND))
 
     def _sample(self) -> None:
-        record = self._record
-        at = monotonic_ns() - self._dispatcher.begin
-        sample = Sample(at, record.good, record.failed, record.service.total)
+        sample = Sample.of(self._record, monotonic_ns() - self._dispatcher.begin)
         self._samples.append(sample)
         if self._observe is not None:
             self._observe(sample)
@@ -129,6 +118,7 @@ class Run:
                 interrupted=self._interrupted,
                 loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
                 samples=self._samples,
+                usable_processors=len(os.sched_getaffinity(0)),
             )
         return self._end
 
@@ -138,7 +128,7 @@ def _difference(first: Usage, last: Usage) -> float | None:
 
 
 @contextmanager
-def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+def signals(interrupt: Callable[[], None]) -> Iterator[None]:
     """The first SIGINT or SIGTERM ends the run with its figures; afterwards the handlers are gone."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from random import Random
 from typing import Protocol
 
@@ -80,3 +80,26 @@ class PoissonRate:
     def describe(self) -> str:
         """A few words for the report."""
         return f"open loop, Poisson arrivals at {format_rate(self.rate)}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Every *of*-th request of another schedule, from number *index*: all shares together are that schedule exactly."""
+
+    schedule: Schedule
+    index: int
+    of: int
+
+    @property
+    def rate(self) -> float | None:
+        """This share's part of the rate."""
+        return None if self.schedule.rate is None else self.schedule.rate / self.of
+
+    def offsets(self) -> Iterator[int] | None:
+        """The offsets numbered index, index + of, index + 2 of ..."""
+        offsets = self.schedule.offsets()
+        return None if offsets is None else islice(offsets, self.index, None, self.of)
+
+    def describe(self) -> str:
+        """A few words for the report."""
+        return f"{self.schedule.describe()}, share {self.index + 1} of {self.of}"

@@ -30,6 +30,10 @@ class StopRule:
         """The number of requests after which none starts."""
         return NEVER if self.requests is None else self.requests
 
+    def share(self, index: int, of: int) -> StopRule:
+        """The part of one of several workers: the same duration, and requests that add up to all."""
+        return StopRule(self.duration, None if self.requests is None else len(range(index, self.requests, of)))
+
     def describe(self) -> str:
         """A few words for the report."""
         duration = format_duration(self.duration) if self.duration is not None else ""

@@ -69,6 +69,9 @@ class Summary:
     server_share: float | None
     server_seconds_per_request: float | None
     interrupted: bool
+    loop: str
+    processes: int
+    """Generator processes."""
     cautions: tuple[str, ...]
     """Why the headline is not to be taken as the server's speed, a sentence each; none when the run is clean."""
 
@@ -103,6 +106,8 @@ def summarize(plan: Plan, measured: Measurement) -> Summary:
         server_share=None if server is None else server / seconds,
         server_seconds_per_request=server / measured.answers_in_time if server and measured.answers_in_time else None,
         interrupted=measured.interrupted,
+        loop=measured.loop,
+        processes=measured.processes,
         cautions=tuple(_cautions(plan, measured)),
     )
 
@@ -117,8 +122,11 @@ def _cautions(plan: Plan, measured: Measurement) -> list[str]:
         cautions.append(f"{record.failed:,} of {total:,} requests failed ({record.failed / total:.2%})")
     share = measured.generator_seconds / seconds / measured.processes
     if share > BUSY:
-        hint = "" if plan.client == "wire" else "; --client wire needs far less"
-        cautions.append(f"the generator used {share:.0%} of a processor: the server may be faster than this{hint}")
+        hint = "; give it --workers" if plan.client == "wire" else "; --client wire needs far less"
+        each = "each generator process" if measured.processes > 1 else "the generator"
+        cautions.append(f"{each} used {share:.0%} of a processor: the server may be faster than this{hint}")
+    elif measured.processes > 1 and share * measured.processes > BUSY * measured.usable_processors:
+        cautions.append(f"the {measured.processes} generator processes left nothing of the machine's processors")
     planned = record.unsent + total + record.cut
     if plan.schedule.rate is not None and record.unsent > SHORT * planned:
         sent = (planned - record.unsent) / seconds

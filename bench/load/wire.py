@@ -4,8 +4,8 @@ Each connection is a lane: one protocol object that lives for the whole run and 
 The hot path is ``data_received``: frame, record, take the next request, write; no task, no future, and no clock but one
 reading.
 
-Calling sequence: open? -> run: [due -> connect -> connection_made -> [data_received | wake]* -> connection_lost]* ->
-end
+Calling sequence: open? -> (run: [due -> connect -> connection_made -> [data_received | wake]* -> connection_lost]*)* ->
+abort. A connection that is idle at the end of a run is kept for the next one.
 """
 
 from __future__ import annotations
@@ -134,9 +134,11 @@ class WireLane(asyncio.Protocol):
                     return
                 if not await self._connected():
                     continue
-            self._lost = asyncio.get_running_loop().create_future()
+            self._released = asyncio.get_running_loop().create_future()
             self._send_waiting()
-            await self._lost
+            await self._released
+            if self._transport is not None:
+                return
 
     async def _due(self) -> bool:
         """Wait for a request that may be sent; False when the run is over."""
@@ -193,7 +195,7 @@ class WireLane(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Settle what was under way; ``run`` goes on with a new connection."""
         self._transport = None
-        if not hasattr(self, "_lost"):
+        if not hasattr(self, "_released"):
             return
         end = self._framer.feed_eof() if error is None else None
         if end is not None and self._in_flight:
@@ -208,14 +210,18 @@ class WireLane(asyncio.Protocol):
             else:
                 example = "closed before the answer" if error is None else explain(error)
                 self._record.fail(intended, Failure.RESET, example)
-        if not self._lost.done():
-            self._lost.set_result(None)
+        self._release()
+
+    def _release(self) -> None:
+        """Let ``run`` go on: the connection is lost, or idle after the end of the run."""
+        if not self._released.done():
+            self._released.set_result(None)
 
     # Sending
 
     def _send_waiting(self) -> None:
         if self._transport is None:
-            self._lost.set_result(None)
+            self._release()
             return
         if self._waiting:
             self._in_flight.extend(self._waiting)
@@ -253,8 +259,8 @@ class WireLane(asyncio.Protocol):
                 self._in_flight.append(sent)
                 self._transport.write(sent[2])
                 self._fill(sent[1])
-        elif not self._in_flight:
-            self._close()
+        elif not self._in_flight and self._transport is not None and not self._transport.is_closing():
+            self._release()
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
@@ -294,6 +300,9 @@ class WireLane(asyncio.Protocol):
         """The run has ended: nothing is under way any more."""
         for intended, _, _, _ in (*self._in_flight, *self._waiting):
             self._record.leave(intended)
+        if self._in_flight:
+            # Its answers would be taken for those of the next run.
+            self.abort()
         self._in_flight.clear()
         self._waiting.clear()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +91,23 @@ def serve() -> Iterator[Callable[..., MisbehavingServer]]:
     """Starts servers of given behaviours; all are stopped after the test."""
     with ExitStack() as stack:
         yield lambda behaviour, unix=None: stack.enter_context(_serving(behaviour, unix))
+
+
+@pytest.fixture
+def program() -> list[str]:
+    """The command that runs the load generator in a process of its own."""
+    return [sys.executable, str(Path(__file__).parents[2] / "bench" / "stress.py")]
+
+
+@pytest.fixture
+def ours() -> Callable[[str], list[str]]:
+    """Finds the command lines of running processes that mention a text."""
+    return _command_lines
+
+
+def _command_lines(marker: str) -> list[str]:
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return [line for line in lines if marker in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,24 +13,13 @@ import stress
 from harness import DEADLINE, Process
 from load.local_server import ServerTrouble, local_server
 
-STRESS = Path(__file__).parents[2] / "bench" / "stress.py"
+Ours = Callable[[str], list[str]]
 
 
-def ours(marker: str) -> list[str]:
-    """The command lines of processes that mention *marker*."""
-    lines = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if marker in line:
-            lines.append(line)
-    return lines
-
-
-def test_without_an_argument_websrv_is_started_loaded_and_stopped(tmp_path: Path) -> None:
-    command = [sys.executable, str(STRESS), "-d", "500ms", "-c", "8"]
+def test_without_an_argument_websrv_is_started_loaded_and_stopped(
+    program: list[str], ours: Ours, tmp_path: Path
+) -> None:
+    command = [*program, "-d", "500ms", "-c", "8"]
     process = Process(command, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)})
     try:
         assert process.wait(DEADLINE) == 0, process.stderr.whole()
@@ -43,8 +33,8 @@ def test_without_an_argument_websrv_is_started_loaded_and_stopped(tmp_path: Path
     assert not list(tmp_path.iterdir()) and not ours(str(tmp_path))
 
 
-def test_ctrl_c_stops_the_server_too(tmp_path: Path) -> None:
-    process = Process([sys.executable, str(STRESS), "-d", "60s", "-c", "2"], env={"TMPDIR": str(tmp_path)})
+def test_ctrl_c_stops_the_server_too(program: list[str], ours: Ours, tmp_path: Path) -> None:
+    process = Process([*program, "-d", "60s", "-c", "2"], env={"TMPDIR": str(tmp_path)})
     try:
         process.stderr.wait_for("1.0 s .* good")
         assert ours(str(tmp_path))

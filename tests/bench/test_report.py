@@ -94,7 +94,10 @@ def test_bad_answers_are_not_in_the_rate_and_the_headline_is_not_clean() -> None
 
 def test_a_busy_generator_spoils_the_headline() -> None:
     assert "generator used 95% of a processor" in headline(summary_of(generator_seconds=0.95))
-    assert summary_of(generator_seconds=0.95, processes=2).cautions == ()
+    assert summary_of(generator_seconds=0.95, processes=2, usable_processors=2).cautions == ()
+    assert "the 4 generator processes left nothing" in headline(
+        summary_of(generator_seconds=1.9, processes=4, usable_processors=2)
+    )
 
 
 def test_a_rate_that_was_not_reached_spoils_the_headline() -> None:
@@ -129,13 +132,13 @@ def test_records_of_workers_merge() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"good": 0}, {"failed": 3}, {"interrupted": True}, {"server_seconds": None}])
 def test_the_report_names_both_times_and_how_many_answers_there_were(settings: dict[str, Any]) -> None:
-    text = "\n".join(text_report(Plan(TARGET), summary_of(**settings), "uvloop"))
+    text = "\n".join(text_report(Plan(TARGET), summary_of(loop="uvloop", **settings)))
     assert "service time" in text and "response time" in text and f"n = {settings.get('good', 100)}" in text
     assert "keep-alive" in text and "client aiohttp on uvloop" in text and "p99.99" in text
 
 
 def test_the_json_form_holds_what_a_comparison_needs() -> None:
-    measurement = measured(samples=[Sample(1, 2, 3, 4)])
+    measurement = measured(samples=[Sample(1, 2, 3, 4, 4)])
     data = json.loads(
         json.dumps(json_report(Plan(TARGET), summarize(Plan(TARGET), measurement), measurement, {"python": "x"}))
     )
@@ -196,7 +199,7 @@ def test_a_request_is_ready_to_be_sent() -> None:
 
 def test_the_live_line_shows_the_rate_since_the_last_one() -> None:
     progress = Progress()
-    progress.line(Sample(SECOND, 100, 0, 100 * MS))
-    line = progress.line(Sample(2 * SECOND, 300, 1, 500 * MS), sparkline=True)
+    progress.line(Sample(SECOND, 100, 0, 100 * MS, 100 * MS))
+    line = progress.line(Sample(2 * SECOND, 300, 1, 500 * MS, 500 * MS), sparkline=True)
     assert "200/s" in line and "2.00 ms" in line and "errors 1" in line and line.endswith("▅█")
     assert spark(progress._rates.__class__([0.0])) == "▁"
