@@ -30,7 +30,7 @@ def run(main):
 
 def run_script(body: str, loop_name: str) -> subprocess.CompletedProcess[str]:
     """Run *body* in a process of its own, so that this one's signal state stays as it is."""
-    command = [sys.executable, "-X", "dev", "-c", PRELUDE + body, loop_name]
+    command = [sys.executable, "-W", "error", "-c", PRELUDE + body, loop_name]
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
 
 

@@ -32,7 +32,7 @@ def receive(pipe: SelfPipe, count: int) -> list[signal.Signals]:
 def run_script(body: str) -> subprocess.CompletedProcess[str]:
     """Run *body* in a process of its own, so that this one's signal state stays as it is."""
     prelude = "import os, select, signal, sys\nfrom aiolsp.blocking.mechanisms.signals import SelfPipe\n"
-    command = [sys.executable, "-X", "dev", "-c", prelude + body]
+    command = [sys.executable, "-W", "error", "-c", prelude + body]
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
 
 
