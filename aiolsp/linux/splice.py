@@ -98,13 +98,13 @@ class SplicePipe:
             self._fall_back(self.source)
             return self._read()
         self._held = count
-        if trace.on:
+        if count and trace.on:
             trace.event("<", "splice", fd=self.source, size=count, why="into the pipe; wait for room at the target")
         return count
 
     def _read(self) -> int:
         self._rest = os.read(self.source, PIECE)
-        if trace.on:
+        if self._rest and trace.on:
             trace.event("<", "read", fd=self.source, size=len(self._rest))
         return len(self._rest)
 
