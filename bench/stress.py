@@ -13,6 +13,7 @@ generator is the bottleneck.
     python bench/stress.py                     starts aiolsp.websrv and loads it for 5 s over 64 connections
     python bench/stress.py URL                 loads that URL
     python bench/stress.py URL --rate 2000     open loop: 2,000 requests per second, whatever the server does
+    python bench/stress.py URL --find-max 'p99<10ms'   the highest rate at which that still holds
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import argparse
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
 from aiolsp.mechanisms.loop import LoopUnavailable, run
 from load.client import explain
-from load.generator import open_generator
+from load.find_max import best, find_max, search_json, search_report
+from load.generator import Generator, open_generator
 from load.live import live_view
 from load.local_server import ServerTrouble, local_server
 from load.machine import machine_record
@@ -37,7 +40,10 @@ from load.plan import Plan
 from load.probe import probe
 from load.report import headline, json_report, text_report
 from load.summary import Summary, summarize
+from load.thresholds import Condition
 from load.workers import WorkerTrouble
+
+T = TypeVar("T")
 
 RED, GREEN, PLAIN = "\x1b[1;31m", "\x1b[1;32m", "\x1b[0m"
 
@@ -68,9 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load(options: argparse.Namespace, url: str) -> int:
-    """Load *url* as the options say, print the report, and return the exit status."""
+    """Load *url* as the options say, print what was found, and return the exit status."""
     plan = make_plan(options, url)
-    measured = run(measure(plan, options), loop=options.loop)
+    if options.find_max is not None:
+        return search(options, plan)
+    return load_once(options, plan)
+
+
+def load_once(options: argparse.Namespace, plan: Plan) -> int:
+    """One run, its report and its exit status."""
+
+    async def one_run(generator: Generator) -> Measurement:
+        with live_view(quiet=options.quiet) as observe:
+            return await generator.run(plan, observe)
+
+    measured = run(with_generator(plan, options, one_run), loop=options.loop)
     summary = summarize(plan, measured)
     if options.json is not None:
         write_json(options.json, json_report(plan, summary, measured, machine_record()))
@@ -79,17 +97,39 @@ def load(options: argparse.Namespace, url: str) -> int:
     return judge(options, summary)
 
 
-async def measure(plan: Plan, options: argparse.Namespace) -> Measurement:
-    """Ask once, then load. Raises RunTrouble when the one answer is not good."""
-    if not options.no_probe:
-        found = await probe(plan)
-        if found.trouble:
-            if found.raw and not options.quiet:
-                print(*(f"< {line}" for line in found.shown()), sep="\n", file=sys.stderr)
-            raise RunTrouble(f"{found.trouble}; no load was sent")
+def search(options: argparse.Namespace, plan: Plan) -> int:
+    """``--find-max``: the table of all steps, the rate that was found, and the exit status."""
+    goal: Condition = options.find_max
+
+    def show(line: str) -> None:
+        if not options.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    steps = run(with_generator(plan, options, lambda it: find_max(it, plan, goal, show)), loop=options.loop)
+    if options.json is not None:
+        write_json(options.json, {**search_json(steps, goal), "machine": machine_record()})
+    if options.json != "-":
+        print(*search_report(steps, goal), sep="\n")
+    found = best(steps)
+    return EXIT_FAILURE if found is None else judge(options, found.summary)
+
+
+async def with_generator(plan: Plan, options: argparse.Namespace, work: Callable[[Generator], Awaitable[T]]) -> T:
+    """Ask once, then do *work* with a generator. Raises RunTrouble when the one answer is not good."""
+    await ask_once(plan, options)
     async with open_generator(plan, workers=options.workers, loop=options.loop) as generator:
-        with live_view(quiet=options.quiet) as observe:
-            return await generator.run(plan, observe)
+        return await work(generator)
+
+
+async def ask_once(plan: Plan, options: argparse.Namespace) -> None:
+    """The probe. Raises RunTrouble, after showing the answer, when that is not good."""
+    if options.no_probe:
+        return
+    found = await probe(plan)
+    if found.trouble:
+        if found.raw and not options.quiet:
+            print(*(f"< {line}" for line in found.shown()), sep="\n", file=sys.stderr)
+        raise RunTrouble(f"{found.trouble}; no load was sent")
 
 
 def print_report(plan: Plan, summary: Summary) -> None:

@@ -73,6 +73,14 @@ def merge_workers(parts: Sequence[Measurement]) -> Measurement:
     return whole
 
 
+def merge_rounds(parts: Sequence[Measurement]) -> Measurement:
+    """The measurement of runs of the same plan one after another; without samples, for time stood still between."""
+    whole = _sum(parts)
+    readings = [part.server_seconds for part in parts if part.server_seconds is not None]
+    whole.server_seconds = sum(readings) if len(readings) == len(parts) else None
+    return whole
+
+
 def _sum(parts: Sequence[Measurement]) -> Measurement:
     first = parts[0].record
     record = Record(open_loop=first.open_loop, good_statuses=first.good_statuses)

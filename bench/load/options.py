@@ -13,12 +13,18 @@ from load.plan import Plan, parse_paths, parse_url
 from load.record import GOOD_STATUSES
 from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule
 from load.stop import StopRule
-from load.thresholds import parse_condition
+from load.thresholds import parse_condition, parse_goal
 from load.units import SECOND, parse_count, parse_duration, parse_rate
 
 T = TypeVar("T")
 
 DEFAULT_DURATION = 5 * SECOND
+
+STEP_DURATION = 2 * SECOND
+"""For each run of a search: there are two dozen of them."""
+
+FIRST_RATE = 250.0
+"""Where a search begins: low enough for any server, and six doublings below 16,000."""
 
 EPILOG = "Exit status: 0 for a run with good answers, 1 for a failed one or a --fail-if that came true, 2 for bad use."
 
@@ -65,6 +71,7 @@ def stress_parser() -> Parser:
     parser = Parser(prog="stress.py", description="Load an HTTP server and say honestly how it did.", epilog=EPILOG)
     parser.add_argument("url", nargs="?", metavar="URL", help="what to load (default: aiolsp.websrv, started for it)")
     _add_load(parser)
+    _add_mode(parser)
     _add_client(parser)
     _add_request(parser)
     _add_output(parser)
@@ -98,6 +105,16 @@ def _add_load(parser: Parser) -> None:
         default=10 * SECOND,
         metavar="TIME",
         help="for one answer (default 10s)",
+    )
+
+
+def _add_mode(parser: Parser) -> None:
+    mode = parser.add_argument_group("instead of one run").add_mutually_exclusive_group()
+    mode.add_argument(
+        "--find-max",
+        type=_typed(parse_goal),
+        metavar="GOAL",
+        help="the highest rate that keeps 'p99<10ms', 'errors<1%%' ...; runs of -d (2s), from --rate (250) up",
     )
 
 
@@ -180,6 +197,7 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
         lines = read_file(options.urls).decode("utf-8", "replace").splitlines()
         paths = parse_paths(lines, target, options.urls)
     body = _body(options.body)
+    default = STEP_DURATION if options.find_max else DEFAULT_DURATION
     return Plan(
         target=target,
         paths=paths,
@@ -187,7 +205,7 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
         fields=tuple(options.header),
         body=body,
         schedule=_schedule(options),
-        stop=StopRule(options.duration or (None if options.requests else DEFAULT_DURATION), options.requests),
+        stop=StopRule(options.duration or (None if options.requests else default), options.requests),
         warmup=options.warmup,
         connections=options.connections,
         timeout=options.timeout,
@@ -201,7 +219,7 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.arrival and options.rate is None:
+    if options.arrival and options.rate is None and not options.find_max:
         raise UsageError("--arrival says how the requests of --rate arrive: give a --rate")
     if options.pipeline > 1 and (options.client != "wire" or options.churn):
         raise UsageError("--pipeline needs --client wire and kept connections")
@@ -216,9 +234,10 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _schedule(options: argparse.Namespace) -> Schedule:
-    if options.rate is None:
+    rate = options.rate or (FIRST_RATE if options.find_max else None)
+    if rate is None:
         return ClosedLoop()
-    return PoissonRate(options.rate) if options.arrival == "poisson" else ConstantRate(options.rate)
+    return PoissonRate(rate) if options.arrival == "poisson" else ConstantRate(rate)
 
 
 def _body(text: str | None) -> bytes:

@@ -106,7 +106,17 @@ def json_report(plan: Plan, summary: Summary, measured: Measurement, machine: di
     return {
         "schema": SCHEMA,
         "machine": machine,
-        "plan": _plan_data(plan, measured),
+        "plan": plan_data(plan, measured),
+        **figures(summary),
+        "service_time": _latency_data(summary.service) | {"histogram": record.service.to_json()},
+        "response_time": _latency_data(summary.response) | {"histogram": record.response.to_json()},
+        "samples": [asdict(sample) for sample in measured.samples],
+    }
+
+
+def figures(summary: Summary) -> dict[str, object]:
+    """The figures of a run, without what they were computed from."""
+    return {
         "clean": not summary.cautions,
         "cautions": list(summary.cautions),
         "interrupted": summary.interrupted,
@@ -122,12 +132,11 @@ def json_report(plan: Plan, summary: Summary, measured: Measurement, machine: di
         "repeated": summary.repeated,
         "statuses": {str(status): count for status, count in summary.statuses.items()},
         "errors": {kind.value: count for kind, count in summary.failures.items()},
-        "service_time": _latency_data(summary.service) | {"histogram": record.service.to_json()},
-        "response_time": _latency_data(summary.response) | {"histogram": record.response.to_json()},
+        "service_time": _latency_data(summary.service),
+        "response_time": _latency_data(summary.response),
         "generator_processor_share": summary.generator_share,
         "server_processor_share": summary.server_share,
         "server_processor_seconds_per_answer": summary.server_seconds_per_request,
-        "samples": [asdict(sample) for sample in measured.samples],
     }
 
 
@@ -137,7 +146,8 @@ def _latency_data(latency: Latency) -> dict[str, object]:
     return data
 
 
-def _plan_data(plan: Plan, measured: Measurement) -> dict[str, object]:
+def plan_data(plan: Plan, measured: Measurement) -> dict[str, object]:
+    """What was done, for a program; durations in ns."""
     return {
         "url": plan.url,
         "unix": plan.target.unix,

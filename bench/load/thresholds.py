@@ -70,6 +70,14 @@ def parse_condition(text: str) -> Condition:
     return Condition(text, metric, found["sign"], parse(bound))
 
 
+def parse_goal(text: str) -> Condition:
+    """A condition that is to hold, as ``p99<10ms`` or ``errors<1%``. Raises ValueError."""
+    condition = parse_condition(text)
+    if condition.metric == "rate" or condition.sign.startswith(">"):
+        raise ValueError(f"{text!r} is not a goal: say what must hold, as 'p99<10ms'")
+    return condition
+
+
 def _latency(latency: Latency, name: str) -> float:
     if not latency.count:
         return float("inf")
