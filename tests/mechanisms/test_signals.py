@@ -213,7 +213,7 @@ run(main())
     assert done.returncode == 0
 
 
-def test_a_storm_from_outside_on_a_sleeping_loop_ends_with_the_last_signal(loop_name: str) -> None:
+def test_a_storm_from_outside_on_a_sleeping_loop_hides_no_other_signal(loop_name: str) -> None:
     done = run_script(
         """
 import subprocess
@@ -222,9 +222,9 @@ async def main():
     async with SignalReceiver(signal.SIGHUP, signal.SIGTERM) as signals:
         sender = subprocess.Popen([sys.executable, "-c", storm])
         seen = []
-        while signal.SIGTERM not in seen:
+        while not {signal.SIGHUP, signal.SIGTERM} <= set(seen):
             seen.append(await anext(signals))
-        assert sender.wait() == 0 and signal.SIGHUP in seen
+        assert sender.wait() == 0
 run(main())
 """,
         loop_name,
