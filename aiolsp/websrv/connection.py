@@ -12,8 +12,9 @@ Consequence
 Decision
     `data_received` looks the packet up among the ready answers and writes: no task, no future, no timer call. `_hot` is
     that table while the connection is at rest and an empty one otherwise, so that one look-up decides. Everything else
-    goes the long way: input -> parser -> events -> one answer after the other, `_advance` being the only loop. It stops while an answer waits for the disk, for a file to be sent, or for the client to read; then reading is
-    paused as well, so that a connection holds at most one packet of input.
+    goes the long way: input -> parser -> events -> one answer after the other, `_advance` being the only loop. It stops
+    while an answer waits for the disk, for a file to be sent, or for the client to read; then reading is paused as
+    well, so that a connection holds at most one packet of input.
 Price
     Two ways to answer; they share what builds the answer, and tests ask both the same questions.
 
