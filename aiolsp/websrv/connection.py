@@ -84,6 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._since = self.last_activity = self._time()
         self._received = self._written = 0
         self._packet: bytes | None = None
+        self._requests_in_packet = 0
         self._fresh = True
         self._full = self._ended = self._closing = False
         self._transfer: Transfer | None = None
@@ -201,6 +202,7 @@ class HttpConnection(asyncio.Protocol):
             self.transport.pause_reading()
         elif self._parser.between_messages:
             self._packet = data
+            self._requests_in_packet = 0
         self._input.append(data)
         self._advance()
 
@@ -225,6 +227,7 @@ class HttpConnection(asyncio.Protocol):
         match event:
             case Request():
                 self._request = event
+                self._requests_in_packet += 1
                 if event.expects_continue:
                     self._expect(event)
             case Data():
@@ -334,7 +337,7 @@ class HttpConnection(asyncio.Protocol):
 
     def sole_packet(self, request: Request) -> bytes | None:
         """The packet that *request* came in, if nothing else was in it and its answer has no other state."""
-        alone = self._packet is not None and not (self._events or self._input)
+        alone = self._packet is not None and self._requests_in_packet == 1 and not (self._events or self._input)
         plain = self._keep_alive and request.keep_alive and not request.has_body
         return self._packet if alone and plain and self._parser.between_messages else None
 

@@ -57,7 +57,8 @@ class Service:
         self.settings = settings
         self.log = log
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
-        self.timers = TimerDriver(self.loop)
+        # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
+        self.timers = TimerDriver(self.loop, resolution=0.1)
         self.clock = SecondClock(self._forget_hot)
         self.hot: dict[bytes, bytes] = {}
         self.connections: set[HttpConnection] = set()
