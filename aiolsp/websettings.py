@@ -39,7 +39,7 @@ class Settings:
 
 
 def web_parser(*, blocking: bool = False) -> Parser:
-    """The command line of the web server; ``--limit`` help is kept to a line so that the whole fits a screen."""
+    """The command line of the web server; its help fits a screen."""
     package = "aiolsp.blocking" if blocking else "aiolsp"
     parser = Parser(
         prog=f"python -m {package}.websrv",
@@ -51,10 +51,13 @@ def web_parser(*, blocking: bool = False) -> Parser:
     add("where", nargs="*", default=[], metavar="DIR | PORT", help="directory (default .) and, or, port (default 8080)")
     add("-d", "--directory", metavar="DIR", help=argparse.SUPPRESS)
     add("-b", "--bind", "--host", dest="host", default="127.0.0.1", metavar="ADDRESS", help="address; :: is dual stack")
-    add("-p", "--port", type=port_number, metavar="PORT", help="port; 0 takes a free one (default 8080)")
+    # http.server asks which protocol version to speak; here the client's request says it.
+    add("-p", "--protocol", help=argparse.SUPPRESS)
+    add("--port", type=port_number, metavar="PORT", help="port; 0 takes a free one (default 8080)")
     add("--unix", metavar="PATH", help="listen on a unix socket instead")
     _add_policy(parser)
     _add_machinery(parser)
+    _add_limits(parser)
     if not blocking:
         add_loop_option(parser)
     add_trace_options(parser)
@@ -90,8 +93,19 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
     add("--cache-file", type=_at_least(int, 0), default=256 * KIB, metavar="BYTES", help="largest file in it (256 KiB)")
     add("--cache-valid", type=some, default=1.0, metavar="S", help="how long an entry counts unchecked (1)")
     add("--grace", type=some, default=10.0, metavar="S", help="time to finish what is in flight at SIGTERM (10)")
-    names = ", ".join(limit.name.replace("_", "-") for limit in dataclasses.fields(Limits))
-    add("--limit", action="append", default=[], metavar="NAME=N", help=f"change a limit on clients: {names}")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """An option for each limit on clients; the help lists them in a block, to fit a screen."""
+    told = []
+    for limit in dataclasses.fields(Limits):
+        name = "--" + limit.name.replace("_", "-")
+        kind = _at_least(int, 1) if limit.type == "int" else _at_least(float, 0)
+        parser.add_argument(name, type=kind, default=limit.default, metavar="N", help=argparse.SUPPRESS)
+        told.append(
+            f"{name} {limit.default} {limit.metadata['unit']}".replace(" connections", "").replace(" ranges", "")
+        )
+    parser.epilog = "limits on clients, with their defaults: " + ", ".join(told)
 
 
 def _at_least(kind: type[int] | type[float], least: float) -> Any:
@@ -148,7 +162,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     log = options.log or ("common" if sys.stderr.isatty() else "off")
     return Settings(
         policy,
-        _limits(options.limit),
+        _limits(options),
         options.threads,
         options.max_queue,
         options.cache_size,
@@ -159,22 +173,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
     )
 
 
-def _limits(changes: list[str]) -> Limits:
-    kinds: dict[str, type[int] | type[float]] = {
-        limit.name: int if limit.type == "int" else float for limit in dataclasses.fields(Limits)
-    }
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, _, text = change.partition("=")
-        name = name.replace("-", "_")
-        if name not in kinds:
-            raise UsageError(f"there is no limit {change.partition('=')[0]!r} (--help lists them)")
-        try:
-            values[name] = kinds[name](text)
-        except ValueError:
-            raise UsageError(f"the limit {name.replace('_', '-')} takes a number, not {text!r}") from None
+def _limits(options: argparse.Namespace) -> Limits:
     try:
-        return dataclasses.replace(Limits(), **values)
+        return Limits(**{limit.name: getattr(options, limit.name) for limit in dataclasses.fields(Limits)})
     except ValueError as error:
         raise UsageError(str(error).replace("_", "-")) from None
 

@@ -54,8 +54,6 @@ class Limits:
     max_connections: int = _limit(16_384, "connections", "most connections at once (503)")
     # Half of all: many people may share one address, but one address may not shut out the rest.
     max_per_address: int = _limit(8_192, "connections", "most connections at once from one address (503)")
-    # curl and browsers pipeline nothing; a load generator sends 100 in a packet.
-    max_pipelined: int = _limit(128, "requests", "requests read but not yet answered before reading pauses")
     # A player asks for 1, a PDF viewer for a few; Apache merges or refuses from 200 (CVE-2011-3192).
     max_ranges: int = _limit(16, "ranges", "most ranges in one request; with more, the whole is sent")
 

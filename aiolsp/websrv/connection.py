@@ -128,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
         if trace.on:
             trace.event("<", "eof_received", why="owe it an answer" if self._owing else "nothing is owed: close")
         self._ended = True
-        if self._owing:
+        if self._owing and self._phase is not Phase.LINGER:
             self._hot = NOTHING_HOT
             return True
         self._close()
@@ -281,7 +281,7 @@ class HttpConnection(asyncio.Protocol):
         if self.transport.is_closing():
             answer.close()
             return
-        self._put(answer.head.render(self._service.clock.date(), self._connection_field(request)))
+        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
         if request.method != b"HEAD":
             self._send_body(request, answer)
         else:
@@ -330,7 +330,8 @@ class HttpConnection(asyncio.Protocol):
         self._request = None
         self._finish()
 
-    def _connection_field(self, request: Request) -> bytes:
+    def connection_field(self, request: Request) -> bytes:
+        """The end of the head that answers *request*: whether the connection stays open."""
         if not self._keep_alive:
             return CLOSE
         return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE

@@ -13,7 +13,7 @@ from http import HTTPMethod
 from typing import TYPE_CHECKING, Any
 
 from aiolsp.http1.messages import ProtocolError, Request
-from aiolsp.http1.response import PERSISTENT, Field
+from aiolsp.http1.response import Field
 from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.mechanisms.timers import TimerDriver
@@ -181,7 +181,7 @@ class Service:
         packet = connection.sole_packet(request)
         connection.send(request, answer)
         if packet is not None and self._fresh(entry):
-            self._keep_hot(packet, request, answer)
+            self._keep_hot(packet, connection, request, answer)
 
     def _respond(self, resource: Resource, request: Request) -> Answer:
         limits = self.settings.limits
@@ -199,10 +199,10 @@ class Service:
         valid = self.settings.cache_valid
         return entry.checked + valid >= (self.clock.next_tick if valid >= 1 else self.loop.time())
 
-    def _keep_hot(self, packet: bytes, request: Request, answer: Answer) -> None:
+    def _keep_hot(self, packet: bytes, connection: HttpConnection, request: Request, answer: Answer) -> None:
         if trace.on or self.settings.cache_valid < 1 or answer.size > HOT_PAYLOAD:
             return
-        head = answer.head.render(self.clock.date(), PERSISTENT)
+        head = answer.head.render(self.clock.date(), connection.connection_field(request))
         body = b"" if request.method == b"HEAD" else answer.ready
         self._hot_size += len(packet) + len(head) + len(body)
         if self._hot_size > HOT_SIZE:

@@ -86,10 +86,11 @@ class Transfer:
 
     def _sent(self, job: asyncio.Future[SendProgress]) -> None:
         self._busy = False
+        # Asked for even if nobody waits any more, lest asyncio report an exception that nobody looked at.
+        error = None if job.cancelled() else job.exception()
         if self._done is None or job.cancelled():
             self._release()
             return
-        error = job.exception()
         if error is not None:
             if not isinstance(error, (FileChanged, OSError)):
                 self._loop.call_exception_handler({"message": "sending a file failed", "exception": error})

@@ -1,0 +1,347 @@
+"""What a connection does with requests that are many, odd, wrong, slow, or cut, on both loops."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import DEADLINE, Process, Server, Shell, receive_exactly, receive_to_end
+from webclient import ask, read_reply, request, send_raw
+
+SMALL = b"small" * 100
+LARGE = bytes(range(256)) * 80_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("connection")
+    (root / "small.txt").write_bytes(SMALL)
+    (root / "large.bin").write_bytes(LARGE)
+    return root
+
+
+@pytest.fixture(scope="module", params=("asyncio", "uvloop"))
+def server(request: pytest.FixtureRequest, site: Path) -> Iterator[Server]:
+    with Shell(request.param).server("websrv", site, role="") as running:
+        yield running
+
+
+def impatient(loop_name: str, site: Path, *options: object) -> Server:
+    return Server(Shell(loop_name).command("websrv", "", site, "--port", 0, *options))
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n: v\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400),
+        (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"GET / HTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\n\r\n", 417),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400),
+        (b"\r\n" * 20, 400),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(
+    server: Server, data: bytes, status: int
+) -> None:
+    assert send_raw(server, data).status == status
+
+
+def test_a_hundred_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
+    targets = ["/small.txt", "/missing", "/large.bin"]
+    with server.connect() as peer:
+        peer.sendall(b"".join(request(targets[number % 3] + f"?{number}") for number in range(99)))
+        for number in range(99):
+            reply = read_reply(peer)
+            assert reply.status == (404 if number % 3 == 1 else 200)
+            assert number % 3 == 1 or reply.body == (SMALL, None, LARGE)[number % 3]
+
+
+def test_a_hundred_answers_from_memory_leave_in_one_write(loop_name: str, site: Path, tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    log = tmp_path / "strace.log"
+    command = Shell(loop_name).command("websrv", "", site, "--port", 0)
+    server = Server(["strace", "-f", "-o", str(log), "-e", "trace=write,writev,sendto,sendmsg", *command])
+    try:
+        with server.connect() as peer:
+            peer.sendall(request("/small.txt"))
+            read_reply(peer)
+            peer.sendall(request("/small.txt") * 100)
+            for _ in range(100):
+                assert read_reply(peer).body == SMALL
+    finally:
+        os.kill(int((Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()).split()[0]), signal.SIGTERM)
+        server.wait()
+        server.kill()
+    writes = [int(line.rpartition("= ")[2]) for line in log.read_text().splitlines() if "HTTP/1.1 200" in line]
+    assert len(writes) == 2 and writes[1] == 100 * writes[0]
+
+
+def test_the_same_packet_is_answered_alike_again_and_again(server: Server) -> None:
+    packet = request("/small.txt") + request("/missing") + request("/small.txt", method="HEAD")
+    with server.connect() as peer:
+        for _ in range(5):
+            peer.sendall(packet)
+            assert read_reply(peer).body == SMALL
+            assert read_reply(peer).status == 404
+            assert read_reply(peer, head=True).status == 200
+
+
+def test_a_request_may_come_byte_by_byte(server: Server) -> None:
+    with server.connect() as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):
+            for byte in request("/small.txt"):
+                peer.sendall(bytes([byte]))
+            assert read_reply(peer).body == SMALL
+
+
+def test_bodies_are_read_past_so_that_the_next_request_is_found(server: Server) -> None:
+    with server.connect() as peer:
+        peer.sendall(request("/small.txt", "Content-Length: 5", method="POST") + b"12345")
+        chunked = b"5;ext=1\r\n12345\r\n0\r\nTrailer: x\r\n\r\n"
+        peer.sendall(request("/small.txt", "Transfer-Encoding: chunked") + chunked + request("/small.txt"))
+        assert read_reply(peer).status == 405
+        assert read_reply(peer).body == SMALL
+        assert read_reply(peer).body == SMALL
+
+
+def test_a_client_that_waits_for_100_is_told_to_go_on_or_the_answer(server: Server) -> None:
+    with server.connect() as peer:
+        peer.sendall(request("/small.txt", "Content-Length: 5", "Expect: 100-continue"))
+        assert read_reply(peer).status == 100
+        peer.sendall(b"12345")
+        assert read_reply(peer).body == SMALL
+        peer.sendall(request("/small.txt", "Content-Length: 5", "Expect: 100-continue", method="PUT"))
+        refused = read_reply(peer)
+        assert refused.status == 405 and refused.fields["connection"] == "close"
+        assert receive_to_end(peer) == b""
+
+
+def test_http_1_0_closes_unless_asked_to_keep_alive(server: Server) -> None:
+    with server.connect() as peer:
+        for _ in range(2):
+            peer.sendall(request("/small.txt", "Connection: keep-alive", version="1.0"))
+            reply = read_reply(peer)
+            assert reply.fields["connection"] == "keep-alive" and reply.body == SMALL
+        peer.sendall(request("/small.txt", version="1.0"))
+        assert read_reply(peer).fields["connection"] == "close"
+        assert receive_to_end(peer) == b""
+    with server.connect() as peer:
+        peer.sendall(request("/small.txt", "Connection: close"))
+        assert read_reply(peer).fields["connection"] == "close"
+        assert receive_to_end(peer) == b""
+
+
+def test_absolute_form_is_a_request_like_any_other(server: Server) -> None:
+    assert ask(server, "http://elsewhere.example:81/small.txt").body == SMALL
+
+
+@pytest.mark.parametrize("target", ["/small.txt", "/large.bin"])
+def test_who_half_closes_still_gets_the_answers_owed(server: Server, target: str) -> None:
+    with server.connect() as peer:
+        peer.sendall(request(target) * 3)
+        peer.shutdown(socket.SHUT_WR)
+        for _ in range(3):
+            assert len(read_reply(peer).body) in (len(SMALL), len(LARGE))
+        assert receive_to_end(peer) == b""
+
+
+def test_clients_that_reset_leave_no_descriptor_behind(server: Server) -> None:
+    ask(server, "/large.bin")
+    before = len(os.listdir(f"/proc/{server.pid}/fd"))
+    for _ in range(30):
+        peer = server.connect(receive_buffer=4096)
+        peer.sendall(request("/large.bin"))
+        receive_exactly(peer, 100)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+    deadline = time.monotonic() + DEADLINE
+    while len(os.listdir(f"/proc/{server.pid}/fd")) > before:
+        assert time.monotonic() < deadline
+        ask(server, "/small.txt")
+
+
+def test_who_pipelines_without_reading_costs_no_memory(server: Server) -> None:
+    before = server.rss()
+    with server.connect(receive_buffer=4096) as peer:
+        peer.settimeout(0.5)
+        data = request("/small.txt") * 1000
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 64 << 20:
+                sent += peer.send(data)
+        assert server.rss() - before < 8 << 20
+        assert ask(server, "/small.txt").body == SMALL
+
+
+def test_ten_megabytes_without_a_newline_are_refused_early(server: Server) -> None:
+    with server.connect() as peer:
+        try:
+            peer.sendall(b"G" * (10 << 20))
+            received = receive_to_end(peer)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        assert b" 431 " in received
+
+
+def test_a_head_that_does_not_end_is_timed_out(loop_name: str, site: Path) -> None:
+    server = impatient(loop_name, site, "--head-timeout", 0.3, "--idle-timeout", 0.6)
+    try:
+        with server.connect() as slow, server.connect() as idle, server.connect() as silent:
+            slow.sendall(b"GET / HTTP/1.1\r\n")
+            idle.sendall(request("/small.txt"))
+            assert read_reply(idle).body == SMALL
+            timed_out = read_reply(slow)
+            assert timed_out.status == 408 and timed_out.fields["connection"] == "close"
+            assert receive_to_end(slow) == receive_to_end(idle) == receive_to_end(silent) == b""
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_a_body_that_trickles_is_timed_out(loop_name: str, site: Path) -> None:
+    server = impatient(loop_name, site, "--body-grace", 0.2, "--body-rate", 1000)
+    try:
+        with server.connect() as peer:
+            peer.sendall(request("/small.txt", "Content-Length: 1000") + b"x" * 10)
+            assert read_reply(peer).status == 408
+            assert receive_to_end(peer) == b""
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("target", ["/large.bin", "/small.txt"])
+def test_who_does_not_read_is_cut(loop_name: str, site: Path, target: str) -> None:
+    server = impatient(loop_name, site, "--response-grace", 0.3, "--response-rate", 1e9)
+    try:
+        # A much smaller buffer would leave the rest to the persist timer of TCP, which waits for minutes.
+        with server.connect(receive_buffer=1 << 16) as peer:
+            peer.settimeout(1)
+            try:
+                for _ in range(1 if target == "/large.bin" else 20_000):
+                    peer.sendall(request(target))
+            except (TimeoutError, ConnectionError):
+                pass
+            assert ask(server, "/small.txt").body == SMALL
+            peer.settimeout(DEADLINE)
+            received = receive_to_end(peer)
+            assert len(received) < (len(LARGE) if target == "/large.bin" else 20_000 * len(SMALL))
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_too_many_connections_are_told_so(loop_name: str, site: Path) -> None:
+    for option in ("--max-connections", "--max-per-address"):
+        server = impatient(loop_name, site, option, 2)
+        try:
+            with server.connect() as first, server.connect() as second:
+                for peer in (first, second):
+                    peer.sendall(request("/small.txt"))
+                    assert read_reply(peer).body == SMALL
+                with server.connect() as third:
+                    refused = read_reply(third)
+                    assert refused.status == 503 and refused.fields["retry-after"]
+                    assert receive_to_end(third) == b""
+                second.close()
+                deadline = time.monotonic() + DEADLINE
+                while ask(server, "/small.txt").status != 200:
+                    assert time.monotonic() < deadline
+                first.sendall(request("/small.txt"))
+                assert read_reply(first).body == SMALL
+            server.stop()
+        finally:
+            server.kill()
+
+
+def test_without_descriptors_it_waits_and_goes_on(loop_name: str, site: Path) -> None:
+    command = Shell(loop_name).command("websrv", "", site, "--port", 0)
+    server = Server(["prlimit", "--nofile=40:40", *command])
+    try:
+        peers = [server.connect() for _ in range(60)]
+        server.stderr.wait_for("too many open files")
+        used = server.cpu_seconds()
+        with pytest.raises(TimeoutError):
+            peers[-1].settimeout(1)
+            peers[-1].sendall(request("/small.txt"))
+            peers[-1].recv(1)
+        assert server.cpu_seconds() - used < 0.5
+        for peer in peers[:-1]:
+            peer.close()
+        peers[-1].settimeout(DEADLINE)
+        assert read_reply(peers[-1]).body == SMALL
+        peers[-1].close()
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_a_transcript_says_what_happened_and_why(loop_name: str, site: Path) -> None:
+    server = impatient(loop_name, site, "-v")
+    try:
+        ask(server, "/large.bin")
+        for pattern in (r"< accept fd=\d+", r"< data_received \d+ B", "= submit .*thread", r"> sendfile fd=\d+ \d+ B"):
+            server.stderr.wait_for(pattern)
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_curl_resumes_a_download(server: Server, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    part = tmp_path / "part"
+    part.write_bytes(LARGE[:1_000_000])
+    url = f"http://{server.host}:{server.port}/large.bin"
+    subprocess.run(["curl", "-sf", "-C", "-", "-o", part, url], check=True, timeout=DEADLINE)
+    assert part.read_bytes() == LARGE
+
+
+def test_a_busy_port_and_a_bad_option_are_one_line_and_status_2(server: Server, loop_name: str, site: Path) -> None:
+    shell = Shell(loop_name)
+    for options in (
+        [site, "--port", server.port],
+        ["/nonexistent"],
+        [site, "--header", "bad"],
+        [site, "--max-connections", "x"],
+        ["8080", "9090"],
+        [site, "--bind", "no.such.host.invalid"],
+    ):
+        process = Process(shell.command("websrv", "", *options))
+        assert process.wait() == 2
+        assert process.stderr.whole().count("\n") == 1
