@@ -119,7 +119,11 @@ class Server(Process):
         if receive_buffer:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         peer.settimeout(DEADLINE)
-        peer.connect((self.host, self.port))
+        try:
+            peer.connect((self.host, self.port))
+        except OSError:
+            peer.close()
+            raise
         return peer
 
     def rss(self) -> int:

@@ -281,6 +281,8 @@ class HttpConnection(asyncio.Protocol):
         if self.transport.is_closing():
             answer.close()
             return
+        if waited:
+            self._enter(Phase.IDLE)
         self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
         if request.method != b"HEAD":
             self._send_body(request, answer)
@@ -291,7 +293,6 @@ class HttpConnection(asyncio.Protocol):
         if not self._keep_alive and self._transfer is None:
             self._finish()
         if waited:
-            self._phase = Phase.IDLE
             self._advance()
 
     def _send_body(self, request: Request, answer: Answer) -> None:

@@ -247,7 +247,7 @@ def test_a_body_that_trickles_is_timed_out(loop_name: str, site: Path) -> None:
 
 @pytest.mark.parametrize("target", ["/large.bin", "/small.txt"])
 def test_who_does_not_read_is_cut(loop_name: str, site: Path, target: str) -> None:
-    server = impatient(loop_name, site, "--response-grace", 0.3, "--response-rate", 1e9)
+    server = impatient(loop_name, site, "--response-grace", 0.3, "--response-rate", 1e9, "-v")
     try:
         # A much smaller buffer would leave the rest to the persist timer of TCP, which waits for minutes.
         with server.connect(receive_buffer=1 << 16) as peer:
@@ -258,6 +258,7 @@ def test_who_does_not_read_is_cut(loop_name: str, site: Path, target: str) -> No
             except (TimeoutError, ConnectionError):
                 pass
             assert ask(server, "/small.txt").body == SMALL
+            server.stderr.wait_for("- timed out .*waited for the client to read")
             peer.settimeout(DEADLINE)
             received = receive_to_end(peer)
             assert len(received) < (len(LARGE) if target == "/large.bin" else 20_000 * len(SMALL))
