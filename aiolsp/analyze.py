@@ -16,9 +16,8 @@ Decision
 Price
     A peer that does not close costs a descriptor for that long.
 
-The C++ original takes one connection and ends; it reads into 4,096 bytes, where a longer head is an error without an
-answer; it calls strcasecmp on whatever stands before the first blank; and it goes on after BAD_REQUEST only if
-the line was the request-line.
+The C++ original serves one connection and ends. It reads into 4,096 bytes: for a longer head it asks recv for 0 bytes,
+takes the 0 that comes back for the end of the peer, and closes without an answer.
 
 Calling sequence of a connection: ``connection_made -> data_received* -> eof_received? -> connection_lost``.
 

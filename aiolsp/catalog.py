@@ -243,7 +243,18 @@ PROGRAMS: dict[str, Program] = {
             "signals as events",
             "Take signals as events among the socket events",
             8184,
-            {"server": (), "client": ()},
+            {
+                "server": (),
+                "client": (
+                    option(
+                        "lines",
+                        nargs="*",
+                        default=["hello", "child 3"],
+                        metavar="LINE",
+                        help="what to send; 'child N' starts a child that exits with N (default: hello 'child 3')",
+                    ),
+                ),
+            },
         ),
         Program(
             "idle",
