@@ -54,10 +54,6 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
-_BROKEN = option(
-    "--broken", action="store_true", help="leave out the step that the mechanism needs, to see the symptom"
-)
-
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
@@ -97,105 +93,6 @@ PROGRAMS: dict[str, Program] = {
                         default=["123", "!abc", "123"],
                         metavar="PART",
                         help="what to send, in order; '!abc' is sent urgent (default: 123 !abc 123)",
-                    ),
-                ),
-            },
-        ),
-        Program(
-            "trigger",
-            "154",
-            "level and edge triggering",
-            "Count the wake-ups and calls that level and edge triggering need",
-            8154,
-            {
-                "server": (
-                    option(
-                        "--mode",
-                        choices=("lt", "et"),
-                        default="lt",
-                        help="level or edge triggered (default %(default)s)",
-                    ),
-                    option(
-                        "--buffer",
-                        type=positive,
-                        default=10,
-                        metavar="BYTES",
-                        help="size of one read (default %(default)s)",
-                    ),
-                    _BROKEN,
-                ),
-                "client": (
-                    option(
-                        "--bytes",
-                        type=positive,
-                        default=54,
-                        metavar="N",
-                        help="how many bytes to send (default %(default)s)",
-                    ),
-                ),
-                "matrix": (
-                    option(
-                        "--connections",
-                        type=positive,
-                        default=20,
-                        metavar="N",
-                        help="how many (default %(default)s)",
-                    ),
-                    option(
-                        "--bytes",
-                        type=positive,
-                        default=54,
-                        metavar="N",
-                        help="sent on each (default %(default)s)",
-                    ),
-                    option(
-                        "--buffer",
-                        type=positive,
-                        default=10,
-                        metavar="BYTES",
-                        help="size of one read (default %(default)s)",
-                    ),
-                ),
-            },
-        ),
-        Program(
-            "oneshot",
-            "157",
-            "EPOLLONESHOT",
-            "Let one thread at a time serve a socket",
-            8157,
-            {
-                "server": (
-                    option(
-                        "--wait",
-                        type=seconds,
-                        default=5.0,
-                        metavar="S",
-                        help="how long a worker waits for more (default %(default)s)",
-                    ),
-                    option(
-                        "--threads",
-                        type=positive,
-                        default=8,
-                        metavar="N",
-                        help="worker threads (default %(default)s)",
-                    ),
-                    _BROKEN,
-                ),
-                "client": (
-                    option(
-                        "--bursts",
-                        type=positive,
-                        default=3,
-                        metavar="N",
-                        help="how many bursts to send (default %(default)s)",
-                    ),
-                    option(
-                        "--every",
-                        type=seconds,
-                        default=0.2,
-                        metavar="S",
-                        help="pause between bursts (default %(default)s)",
                     ),
                 ),
             },
@@ -252,40 +149,6 @@ PROGRAMS: dict[str, Program] = {
                         default=["hello", "child 3"],
                         metavar="LINE",
                         help="what to send; 'child N' starts a child that exits with N (default: hello 'child 3')",
-                    ),
-                ),
-            },
-        ),
-        Program(
-            "idle",
-            "196, 200",
-            "sorted timer list",
-            "Close connections that were silent for three time slots",
-            8196,
-            {
-                "server": (
-                    option(
-                        "--timeslot",
-                        type=seconds,
-                        default=5.0,
-                        metavar="S",
-                        help="a connection silent for three of these is closed (default %(default)s)",
-                    ),
-                ),
-                "client": (
-                    option(
-                        "--every",
-                        type=seconds,
-                        default=2.0,
-                        metavar="S",
-                        help="send a line this often (default %(default)s)",
-                    ),
-                    option(
-                        "--lines",
-                        type=positive,
-                        default=3,
-                        metavar="N",
-                        help="then fall silent (default %(default)s)",
                     ),
                 ),
             },
