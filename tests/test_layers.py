@@ -83,7 +83,8 @@ def test_decisions_do_no_io_and_know_no_clock(module: str) -> None:
 
 def test_a_twin_never_imports_asyncio_not_even_through_others() -> None:
     twins = [name for name in MODULES if layer(name) == "blocking"]
-    script = f"import sys, importlib\nfor name in {twins}: importlib.import_module(name)\nassert 'asyncio' not in sys.modules"
+    script = f"import importlib, sys\nfor name in {twins}: importlib.import_module(name)\n"
+    script += "assert 'asyncio' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=PACKAGE.parent)
 
 
