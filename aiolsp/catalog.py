@@ -54,6 +54,8 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
+_BUFFER = option("--buffer", type=positive, default=10, metavar="BYTES", help="size of one read (default %(default)s)")
+
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
@@ -94,6 +96,55 @@ PROGRAMS: dict[str, Program] = {
                         metavar="PART",
                         help="what to send, in order; '!abc' is sent urgent (default: 123 !abc 123)",
                     ),
+                ),
+            },
+        ),
+        Program(
+            "trigger",
+            "154",
+            "level and edge triggering",
+            "Count the wake-ups and calls that level and edge triggering need",
+            8154,
+            {
+                "server": (
+                    option(
+                        "--mode",
+                        choices=("lt", "et"),
+                        default="lt",
+                        help="level or edge triggered (default %(default)s)",
+                    ),
+                    _BUFFER,
+                    option(
+                        "--broken",
+                        action="store_true",
+                        help="with --mode et: read once a wake-up, to see bytes stick",
+                    ),
+                ),
+                "client": (
+                    option(
+                        "--bytes",
+                        type=positive,
+                        default=54,
+                        metavar="N",
+                        help="how many to send in one go (default %(default)s)",
+                    ),
+                ),
+                "matrix": (
+                    option(
+                        "--connections",
+                        type=positive,
+                        default=20,
+                        metavar="N",
+                        help="how many (default %(default)s)",
+                    ),
+                    option(
+                        "--bytes",
+                        type=positive,
+                        default=54,
+                        metavar="N",
+                        help="sent on each (default %(default)s)",
+                    ),
+                    _BUFFER,
                 ),
             },
         ),

@@ -141,7 +141,7 @@ class EventsServer:
             pid = self._children.spawn(status)
             self._signals.watch_child(pid)
         except (TooManyChildren, OSError) as error:
-            say(f"no child: {error}")
+            say(f"no child: {error.strerror if isinstance(error, OSError) else error}")
         else:
             say(f"child {pid} started")
 

@@ -137,7 +137,7 @@ class EventsServer:
         try:
             pid = self._children.spawn(status)
         except (TooManyChildren, OSError) as error:
-            say(f"no child: {error}")
+            say(f"no child: {error.strerror if isinstance(error, OSError) else error}")
         else:
             say(f"child {pid} started")
 
