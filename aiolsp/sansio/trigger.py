@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Mode: TypeAlias = Literal["lt", "et"]
+Watched: TypeAlias = Literal["listener", "connection"]
 
 
 @dataclass(slots=True)
@@ -35,15 +36,53 @@ class Counts:
         self.received += other.received
 
     def __str__(self) -> str:
-        waits = "" if self.waits is None else f", {self.waits} epoll_wait"
-        return f"{self.received} bytes in {self.wakeups} wake-ups: {self.reads} recv, {self.again} EAGAIN{waits}"
+        calls = [
+            ("accept", self.accepts or None),
+            ("recv", self.reads),
+            ("EAGAIN", self.again),
+            ("epoll_wait", self.waits),
+        ]
+        told = ", ".join(f"{number} {name}" for name, number in calls if number is not None)
+        return f"{self.received} bytes in {self.wakeups} wake-ups: {told}"
+
+
+MAX_CONNECTIONS = 1000
+"""Connections of a scenario: all wait in one backlog (1024), and each takes two descriptors of this process."""
+
+MAX_BYTES = 32 * 1024
+"""Bytes on each connection: they all wait in its receive buffer (128 KiB by default, of which overhead takes half)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many connections a scenario has, the bytes sent on each, and the bytes of one read.
+
+    Raises ValueError for more than can wait unread.
+    """
+
+    connections: int = 20
+    bytes: int = 54
+    buffer: int = 10
+
+    def __post_init__(self) -> None:
+        if self.connections > MAX_CONNECTIONS:
+            raise ValueError(f"{self.connections} connections are too many to wait in a backlog: {MAX_CONNECTIONS} can")
+        if self.bytes > MAX_BYTES:
+            raise ValueError(f"{self.bytes} bytes are too many to wait in a receive buffer: {MAX_BYTES} can")
+
+    def total(self, watched: Watched) -> int:
+        """The connections that wait at a listener, or the bytes that wait on the connections."""
+        return self.connections if watched == "listener" else self.connections * self.bytes
+
+    def __str__(self) -> str:
+        return f"{self.connections} connections, {self.bytes} bytes on each, {self.buffer} bytes a read"
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One row of the matrix: what is watched, how, whether the draining is left out, and why the counts are so."""
 
-    watched: Literal["listener", "connection"]
+    watched: Watched
     mode: Mode
     broken: bool
     why: str
@@ -52,7 +91,9 @@ class Scenario:
 SCENARIOS = (
     Scenario("listener", "lt", False, "one accept a wake-up is enough: while connections wait, it is reported again"),
     Scenario("listener", "et", False, "one report for all that came before it, so accept until EAGAIN"),
-    Scenario("listener", "et", True, "one accept for that one report: the others wait until somebody else connects"),
+    Scenario(
+        "listener", "et", True, "one accept for that one report: the others wait, and a newcomer frees only one of them"
+    ),
     Scenario("connection", "lt", False, "one recv a wake-up is enough: while bytes wait, it is reported again"),
     Scenario("connection", "et", False, "one report for all bytes that came before it, so recv until EAGAIN"),
     Scenario("connection", "et", True, "one recv for that one report: the rest is stuck until more bytes arrive"),
@@ -63,18 +104,26 @@ HEADINGS = ("watched", "trigger", "wake-ups", "epoll_wait", "accept", "recv", "E
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a scenario gave: its counts, and how many of its connections or bytes were taken and left."""
+    """What a scenario gave: its counts, and how many of its connections or bytes were taken."""
 
     scenario: Scenario
     counts: Counts
+    total: int
     done: int
-    left: int
 
     def cells(self) -> tuple[str, ...]:
         """The row as text; ``-`` for calls that the shell could not see."""
         counts, scenario = self.counts, self.scenario
         trigger = scenario.mode.upper() + (" broken" if scenario.broken else "")
-        numbers = (counts.wakeups, counts.waits, counts.accepts, counts.reads, counts.again, self.done, self.left)
+        numbers = (
+            counts.wakeups,
+            counts.waits,
+            counts.accepts,
+            counts.reads,
+            counts.again,
+            self.done,
+            self.total - self.done,
+        )
         return (scenario.watched, trigger, *("-" if number is None else str(number) for number in numbers))
 
 
@@ -85,6 +134,8 @@ def table(title: str, outcomes: Iterable[Outcome]) -> str:
     lines = [title, "", _aligned(HEADINGS, widths)]
     for cells, why in rows:
         lines += [_aligned(cells, widths), f"    {why}"]
+    if any("-" in cells for cells, _ in rows):
+        lines += ["", "-  called by the event loop, which does not tell how often"]
     return "\n".join(lines)
 
 

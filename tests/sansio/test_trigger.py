@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiolsp.sansio.trigger import HEADINGS, SCENARIOS, Counts, Outcome, table
+import pytest
+
+from aiolsp.sansio.trigger import HEADINGS, MAX_BYTES, MAX_CONNECTIONS, SCENARIOS, Counts, Outcome, Sizes, table
 
 
 def test_counts_are_added_up_but_not_the_waits_that_served_many() -> None:
@@ -12,9 +14,25 @@ def test_counts_are_added_up_but_not_the_waits_that_served_many() -> None:
     assert total == Counts(wakeups=7, waits=7, accepts=1, reads=13, again=1, received=108)
 
 
-def test_a_summary_leaves_out_what_the_shell_could_not_see() -> None:
+def test_a_summary_leaves_out_what_the_shell_could_not_see_and_what_is_not_the_connections() -> None:
     assert str(Counts(1, None, 0, 7, 1, 54)) == "54 bytes in 1 wake-ups: 7 recv, 1 EAGAIN"
-    assert str(Counts(1, 2, 0, 7, 1, 54)) == "54 bytes in 1 wake-ups: 7 recv, 1 EAGAIN, 2 epoll_wait"
+    assert str(Counts(1, 2, 3, 7, 1, 54)) == "54 bytes in 1 wake-ups: 3 accept, 7 recv, 1 EAGAIN, 2 epoll_wait"
+
+
+def test_a_scenario_with_more_than_can_wait_unread_is_refused() -> None:
+    assert (
+        str(Sizes(MAX_CONNECTIONS, MAX_BYTES, 1))
+        == f"{MAX_CONNECTIONS} connections, {MAX_BYTES} bytes on each, 1 bytes a read"
+    )
+    with pytest.raises(ValueError, match="1001 connections"):
+        Sizes(connections=MAX_CONNECTIONS + 1)
+    with pytest.raises(ValueError, match="32769 bytes"):
+        Sizes(bytes=MAX_BYTES + 1)
+
+
+def test_a_listener_gives_connections_and_connections_give_bytes() -> None:
+    sizes = Sizes(connections=3, bytes=7)
+    assert (sizes.total("listener"), sizes.total("connection")) == (3, 21)
 
 
 def test_the_scenarios_are_both_modes_on_both_and_what_edge_triggering_breaks() -> None:
@@ -27,9 +45,14 @@ def test_the_scenarios_are_both_modes_on_both_and_what_edge_triggering_breaks() 
 
 
 def test_the_table_has_a_row_and_a_sentence_for_each_outcome_in_straight_columns() -> None:
-    outcomes = [Outcome(scenario, Counts(wakeups=number * 50), 20, 0) for number, scenario in enumerate(SCENARIOS)]
-    title, empty, head, *lines = table("the matrix", outcomes).splitlines()
-    assert (title, empty, head.split()) == ("the matrix", "", list(HEADINGS))
+    outcomes = [Outcome(scenario, Counts(wakeups=number * 50), 20, 15) for number, scenario in enumerate(SCENARIOS)]
+    title, empty, head, *lines, gap, note = table("the matrix", outcomes).splitlines()
+    assert (title, empty, head.split(), gap) == ("the matrix", "", list(HEADINGS), "")
+    assert note.startswith("-  called by the event loop")
     assert [line.strip() for line in lines[1::2]] == [scenario.why for scenario in SCENARIOS]
     assert {len(line) for line in lines[::2]} == {len(head)}
-    assert lines[4].split() == ["listener", "ET", "broken", "100", "-", "0", "0", "0", "20", "0"]
+    assert lines[4].split() == ["listener", "ET", "broken", "100", "-", "0", "0", "0", "15", "5"]
+
+
+def test_a_table_in_which_everything_was_counted_has_no_note() -> None:
+    assert table("", [Outcome(SCENARIOS[0], Counts(waits=1), 1, 1)]).splitlines()[-1] == f"    {SCENARIOS[0].why}"
