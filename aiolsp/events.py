@@ -96,6 +96,7 @@ class EventsServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._acceptor.close()
+        await self._acceptor.wait_closed()
         for connection in list(self.connections):
             connection.abort()
         await self._empty.wait()

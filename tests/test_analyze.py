@@ -262,6 +262,14 @@ def test_a_reader_of_its_output_that_left_stops_it(shell: Shell) -> None:
         assert server.stderr is not None and server.stderr.read() == b""
 
 
+def test_it_stops_while_peers_connect(shell: Shell) -> None:
+    for _ in range(5):
+        with ExitStack() as peers, shell.server("analyze") as server:
+            for _ in range(20):
+                peers.enter_context(server.connect())
+            server.stop()
+
+
 # Bad input and faults
 
 

@@ -177,6 +177,7 @@ def test_a_flood_of_children_is_bounded_and_all_are_reaped(fresh: Server) -> Non
         fresh.stdout.wait_for(f"no child: {MAX_CHILDREN} children are running\n")
         peer.shutdown(socket.SHUT_WR)
         receive_to_end(peer)
+        fresh.stdout.wait_for(f"event: end of {name_of(peer)}\n")
     started = len(re.findall(r"child \d+ started\n", fresh.stdout.text))
     assert started + fresh.stdout.text.count("no child: ") == 500
     fresh.stdout.wait_for(r"event: child \d+ exited 0\n", count=started)
@@ -243,6 +244,14 @@ def test_other_peoples_clients_work(server: Server, shell: Shell, tool: str) -> 
         client.stdin.flush()
         server.stdout.wait_for(f"event: line 'by {tool}' from")
         client.kill()
+
+
+def test_it_stops_while_peers_connect(shell: Shell) -> None:
+    for _ in range(5):
+        with ExitStack() as peers, shell.server("events") as server:
+            for _ in range(20):
+                peers.enter_context(server.connect())
+            server.stop()
 
 
 # Bad input and faults

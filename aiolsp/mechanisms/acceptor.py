@@ -37,8 +37,8 @@ BUDGET = 64
 class Acceptor:
     """Accepts on *listeners* and gives each connection a protocol; closes the listeners at the end.
 
-    ``start -> (pause -> resume)* -> close``, on the loop's thread. *admit*, if given, sees each new socket first; what
-    it turns away (by returning False) is closed.
+    ``start -> (pause -> start)* -> close -> wait_closed``, on the loop's thread. *admit*, if given, sees each new
+    socket first; what it turns away (by returning False) is closed.
     """
 
     def __init__(
@@ -82,6 +82,10 @@ class Acceptor:
         for listener in self.listeners:
             self._accept(listener, BACKLOG)
         self.close()
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until each connection that was accepted has its protocol: a server that ends closes those as well."""
         if self._connecting:
             await asyncio.wait(self._connecting)
 

@@ -293,6 +293,26 @@ def test_closing_refuses_new_peers_and_keeps_the_old_ones(loop_factory: LoopFact
     run(main, loop_factory, peers)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_after_wait_closed_no_connection_comes_any_more(
+    loop_factory: LoopFactory, peers: ExitStack, turns: int
+) -> None:
+    async def main() -> None:
+        acceptor = accepting()
+        for _ in range(5):
+            connect(acceptor, peers)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        acceptor.close()
+        await acceptor.wait_closed()
+        connected = len(Greeter.connected)
+        await asyncio.sleep(0.01)
+        assert len(Greeter.connected) == connected
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
 def test_closing_during_a_pause_and_twice_is_quiet(loop_factory: LoopFactory, peers: ExitStack) -> None:
     async def main() -> None:
         acceptor = accepting()
