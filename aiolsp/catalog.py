@@ -204,5 +204,39 @@ PROGRAMS: dict[str, Program] = {
                 ),
             },
         ),
+        Program(
+            "idle",
+            "196, 200",
+            "sorted timer list",
+            "Close connections that were silent for three time slots",
+            8196,
+            {
+                "server": (
+                    option(
+                        "--timeslot",
+                        type=seconds,
+                        default=5.0,
+                        metavar="S",
+                        help="a connection silent for three of these is closed (default %(default)s)",
+                    ),
+                ),
+                "client": (
+                    option(
+                        "--every",
+                        type=seconds,
+                        default=2.0,
+                        metavar="S",
+                        help="send a line this often (default %(default)s)",
+                    ),
+                    option(
+                        "--lines",
+                        type=positive,
+                        default=3,
+                        metavar="N",
+                        help="then fall silent (default %(default)s)",
+                    ),
+                ),
+            },
+        ),
     )
 }
