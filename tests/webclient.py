@@ -40,11 +40,16 @@ def request(target: str, *fields: str, method: str = "GET", version: str = "1.1"
     return "\r\n".join(lines).encode("latin-1")
 
 
+def exchange(peer: socket.socket, target: str, *fields: str, method: str = "GET") -> Reply:
+    """One request on a connection that is there, and its answer."""
+    peer.sendall(request(target, *fields, method=method))
+    return read_reply(peer, head=method == "HEAD")
+
+
 def ask(server: Server, target: str, *fields: str, method: str = "GET") -> Reply:
     """One request on a connection of its own."""
     with server.connect() as peer:
-        peer.sendall(request(target, *fields, method=method))
-        return read_reply(peer, head=method == "HEAD")
+        return exchange(peer, target, *fields, method=method)
 
 
 def send_raw(server: Server, data: bytes) -> Reply:
