@@ -1,0 +1,605 @@
+"""Files as a client meets them: types, ranges, conditions, variants, and all that must never leave, on both loops."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import Server, Shell
+from webclient import ask, exchange, read_reply, request
+
+BODY = bytes(range(256)) * 40
+LARGE = random.Random(1).randbytes(1_500_000)
+SECRET = b"this must never leave"
+EARLY, LATE = "Thu, 01 Jan 1970 00:00:01 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+
+TYPES = {
+    "page.html": "text/html; charset=utf-8",
+    "page.HTM": "text/html; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "code.mjs": "text/javascript; charset=utf-8",
+    "data.json": "application/json",
+    "image.svg": "image/svg+xml",
+    "photo.webp": "image/webp",
+    "film.mp4": "video/mp4",
+    "font.woff2": "font/woff2",
+    "module.wasm": "application/wasm",
+    "notes.txt": "text/plain; charset=utf-8",
+    "archive.tar.gz": "application/gzip",
+    "no-suffix": "application/octet-stream",
+    "odd.unheard-of": "application/octet-stream",
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("files")
+    root = base / "site-of-the-test"
+    root.mkdir()
+    (base / "secret.txt").write_bytes(SECRET)
+    make_files(root)
+    make_links(root)
+    make_special_files(root)
+    return root
+
+
+def make_files(root: Path) -> None:
+    (root / "sub").mkdir()
+    (root / "data.bin").write_bytes(BODY)
+    (root / "large.bin").write_bytes(LARGE)
+    (root / "empty.txt").write_bytes(b"")
+    (root / "%41").write_text("a percent sign")
+    (root / ".hidden").write_bytes(SECRET)
+    (root / ".git").mkdir()
+    (root / ".git" / "config").write_bytes(SECRET)
+    (root / ".well-known").mkdir()
+    (root / ".well-known" / "security.txt").write_text("Contact: us")
+    for name in TYPES:
+        (root / name).write_text(name)
+    for name, plain in (("short.js", b"short"), ("long.js", LARGE)):
+        (root / name).write_bytes(plain)
+        for suffix in (".br", ".zst", ".gz"):
+            (root / (name + suffix)).write_bytes(suffix.encode() * 100_000)
+            shutil.copystat(root / name, root / (name + suffix))
+    for name in ("stale.js", "own.js"):
+        (root / name).write_text("plain")
+    (root / "stale.js.gz").write_text("older")
+    os.utime(root / "stale.js.gz", (1, 1))
+    os.utime(root / "own.js", (1, 1))
+
+
+def make_links(root: Path) -> None:
+    (root / "file-link").symlink_to("../secret.txt")
+    (root / "inner-link").symlink_to("data.bin")
+    (root / "up").symlink_to("..")
+    (root / "loop").symlink_to("loop")
+    (root / "own.js.gz").symlink_to("../secret.txt")
+
+
+def make_special_files(root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    os.mkfifo(root / "stale.js.br")
+    (root / "own.js.br").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "socket"))
+    if os.geteuid() == 0:
+        os.mknod(root / "console", stat.S_IFCHR | 0o666, os.makedev(5, 1))
+        os.mknod(root / "disk", stat.S_IFBLK | 0o666, os.makedev(7, 0))
+
+
+# Types
+
+
+def test_the_type_of_a_file_is_that_of_our_table(server: Server) -> None:
+    with server.connect() as peer:
+        for name, kind in TYPES.items():
+            reply = exchange(peer, f"/{name}")
+            assert (reply.body, reply.fields["content-type"]) == (name.encode(), kind)
+
+
+def test_it_answers_the_same_from_disk_and_from_memory(server: Server) -> None:
+    with server.connect() as peer:
+        replies = [exchange(peer, "/data.bin") for _ in range(5)]
+    described = [{name: value for name, value in reply.fields.items() if name != "date"} for reply in replies]
+    assert all(reply.body == BODY for reply in replies) and all(fields == described[0] for fields in described)
+
+
+# Ranges
+
+
+def expected(spec: str, body: bytes) -> bytes | int:
+    """What a range of one spec must bring, in plain arithmetic: the part, 416, or 200 if it is to be ignored."""
+    first, _, last = spec.partition("-")
+    if not first:
+        part = body[-int(last) :] if int(last) else b""
+    elif last and int(last) < int(first):
+        return 200
+    else:
+        part = body[int(first) : int(last) + 1 if last else None]
+    return part or 416
+
+
+@pytest.mark.parametrize(("target", "body"), [("/data.bin", BODY), ("/large.bin", LARGE)])
+def test_any_range_is_what_plain_arithmetic_says(server: Server, target: str, body: bytes) -> None:
+    rng = random.Random(2)
+    edges = [0, 1, 2, len(body) - 2, len(body) - 1, len(body), len(body) + 1, 2**63 - 1, 2**63, 2**64, 10**30]
+    numbers = [*edges, *(rng.randrange(len(body)) for _ in range(10))]
+    specs = [f"{rng.choice(['', *numbers])}-{rng.choice(numbers)}" for _ in range(60)]
+    specs += [f"{number}-" for number in numbers]
+    with server.connect() as peer:
+        for spec in specs:
+            reply, wanted = exchange(peer, target, f"Range: bytes={spec}"), expected(spec, body)
+            if isinstance(wanted, bytes):
+                assert (reply.status, reply.body) == (206, wanted), spec
+            else:
+                assert reply.status == wanted, spec
+                assert len(reply.body) == (0 if wanted == 416 else len(body))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "bytes=-",
+        "bytes=",
+        "bytes=,",
+        "bytes",
+        "bytes=a-b",
+        "bytes=0-1,x",
+        "bytes=--1",
+        "bytes=+0-1",
+        "bytes=0x0-0x1",
+        "bytes=1_0-2_0",
+        "bytes =0-1",
+        "bytes=0 -1",
+        "bytes=1-0, 0-1",
+        "octets=0-1",
+        "bytes=" + ", ".join(f"{start}-{start}" for start in range(0, 34, 2)),
+        "bytes=" + "9" * 5000 + "-8",
+        "bytes=" + "0-," * 5000,
+    ],
+)
+def test_a_range_that_cannot_be_read_is_ignored(server: Server, value: str) -> None:
+    reply = ask(server, "/data.bin", f"Range: {value}")
+    assert (reply.status, reply.body) == (200, BODY) and "content-range" not in reply.fields
+
+
+@pytest.mark.parametrize(("target", "body"), [("/data.bin", BODY), ("/large.bin", LARGE)])
+def test_parts_stand_in_the_order_asked_for_and_each_names_its_place(server: Server, target: str, body: bytes) -> None:
+    with server.connect() as peer:
+        peer.sendall(request(target, "Range: BYTES=500-509 ,-5,, 0-9,9-12,13-20,99999999-") + request("/empty.txt"))
+        reply = read_reply(peer)
+        # The length was right, else this would not be an answer.
+        assert read_reply(peer).status == 200
+    size = len(body)
+    boundary = reply.fields["content-type"].removeprefix("multipart/byteranges; boundary=").encode()
+    kind = b"Content-Type: application/octet-stream"
+    parts = [(500, 509), (size - 5, size - 1), (0, 20)]
+    ranges = [b"Content-Range: bytes %d-%d/%d" % (first, last, size) for first, last in parts]
+    assert reply.status == 206 and "content-range" not in reply.fields
+    assert reply.body == b"\r\n".join(
+        [
+            line
+            for told, (first, last) in zip(ranges, parts, strict=True)
+            for line in (b"--" + boundary, kind, told, b"", body[first : last + 1])
+        ]
+        + [b"--" + boundary + b"--", b""]
+    )
+
+
+def test_sixteen_ranges_are_sent_and_seventeen_are_not(server: Server) -> None:
+    for count, status in ((16, 206), (17, 200)):
+        specs = ",".join(f"{start}-{start}" for start in range(0, 2 * count, 2))
+        assert ask(server, "/data.bin", f"Range: bytes={specs}").status == status
+
+
+def test_ranges_that_touch_come_as_one_part_without_multipart(server: Server) -> None:
+    reply = ask(server, "/data.bin", "Range: bytes=10-19,0-9,5-14")
+    assert (reply.status, reply.body) == (206, BODY[:20])
+    assert reply.fields["content-range"] == f"bytes 0-19/{len(BODY)}"
+
+
+def test_a_range_is_for_get_and_for_a_file(server: Server) -> None:
+    head = ask(server, "/data.bin", "Range: bytes=0-1", method="HEAD")
+    assert (head.status, head.fields["content-length"]) == (200, str(len(BODY)))
+    for target, status in (("/", 200), ("/missing", 404), ("/sub", 308)):
+        reply = ask(server, target, "Range: bytes=0-1")
+        assert reply.status == status and len(reply.body) > 2 and "accept-ranges" not in reply.fields
+
+
+def test_if_range_takes_the_date_of_the_file_and_no_other(server: Server) -> None:
+    with server.connect() as peer:
+        modified = exchange(peer, "/archive.tar.gz").fields["last-modified"]
+        os_date = exchange(peer, "/stale.js.gz").fields["last-modified"]
+        # A date is strong only if it is well in the past (RFC 9110 8.8.2.2), which that of a new file is not.
+        assert exchange(peer, "/stale.js.gz", "Range: bytes=0-1", f"If-Range: {os_date}").body == b"ol"
+        assert exchange(peer, "/archive.tar.gz", "Range: bytes=0-1", f"If-Range: {modified}").status in (200, 206)
+        for date in (EARLY, LATE, "yesterday", ""):
+            assert exchange(peer, "/data.bin", "Range: bytes=0-1", f"If-Range: {date}").status == 200
+
+
+def test_an_empty_file_has_no_parts(server: Server) -> None:
+    with server.connect() as peer:
+        for spec, status in (("0-0", 416), ("0-", 416), ("-1", 200), ("-0", 416)):
+            assert exchange(peer, "/empty.txt", f"Range: bytes={spec}").status == status
+
+
+# Conditions
+
+
+def test_three_forms_of_date_are_understood_and_others_ignored(server: Server) -> None:
+    with server.connect() as peer:
+        for date in ("Sun, 01 Jan 1995 00:00:02 GMT", "Sunday, 01-Jan-95 00:00:02 GMT", "Sun Jan  1 00:00:02 1995"):
+            assert exchange(peer, "/stale.js.gz", f"If-Modified-Since: {date}").status == 304
+            assert exchange(peer, "/data.bin", f"If-Modified-Since: {date}").status == 200
+            assert exchange(peer, "/data.bin", f"If-Unmodified-Since: {date}").status == 412
+        for date in ("", "0", "yesterday", "Thu, 32 Jan 1970 00:00:02 GMT", "1970-01-01T00:00:02Z"):
+            assert exchange(peer, "/stale.js.gz", f"If-Modified-Since: {date}").status == 200
+            assert exchange(peer, "/data.bin", f"If-Unmodified-Since: {date}").status == 200
+
+
+def test_conditions_hold_for_head_and_in_lists_and_not_for_what_is_missing(server: Server) -> None:
+    with server.connect() as peer:
+        etag = exchange(peer, "/data.bin").fields["etag"]
+        known = f'If-None-Match: "a,b", W/"c" , {etag}'
+        assert exchange(peer, "/data.bin", known, method="HEAD").status == 304
+        assert exchange(peer, "/data.bin", 'If-None-Match: "a"', f"If-None-Match: {etag}").status == 304
+        assert exchange(peer, "/data.bin", "If-None-Match: *").status == 304
+        assert exchange(peer, "/data.bin", "If-Match: *").status == 200
+        assert exchange(peer, "/data.bin", f"If-None-Match: {etag}", "Range: bytes=0-1").status == 304
+        assert exchange(peer, "/data.bin", 'If-Match: "a"', "Range: bytes=0-1", method="HEAD").status == 412
+        for fields in ("If-None-Match: *", "If-Match: *", f"If-Modified-Since: {LATE}"):
+            assert exchange(peer, "/missing", fields).status == 404
+
+
+def test_a_new_file_has_a_new_tag_though_size_and_time_are_the_same(loop_name: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with Shell(loop_name).server("websrv", tmp_path, "--cache-valid", 0, role="") as server:
+        tags = set()
+        for _ in range(2):
+            other = tmp_path / "other"
+            other.write_text("same size")
+            os.utime(other, ns=(10**18, 10**18))
+            # The old file is kept under another name, so that its inode is not taken again.
+            if path.exists():
+                path.rename(tmp_path / "old")
+            other.rename(path)
+            tags.add(ask(server, "/file.txt").fields["etag"])
+    assert len(tags) == 2
+
+
+@pytest.mark.parametrize("seconds", [-(2**31), -1, 0, 2**31, 2**33])
+def test_no_time_of_a_file_is_too_strange(loop_name: str, tmp_path: Path, seconds: int) -> None:
+    (tmp_path / "file.txt").write_text("old or new")
+    os.utime(tmp_path / "file.txt", (seconds, seconds))
+    with Shell(loop_name).server("websrv", tmp_path, role="") as server, server.connect() as peer:
+        reply = exchange(peer, "/file.txt")
+        assert reply.body == b"old or new"
+        # A time in the future must not be sent (RFC 9110 8.8.2.1).
+        assert ("last-modified" in reply.fields) == (seconds < 2**31)
+        assert exchange(peer, "/file.txt", f"If-None-Match: {reply.fields['etag']}").status == 304
+        assert b"file.txt" in exchange(peer, "/").body
+
+
+# Variants
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip, deflate, br, zstd", "br"),
+        ("gzip, zstd", "zstd"),
+        ("x-gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("br;q=0.5, zstd;q=0.501, gzip;q=0.499", "zstd"),
+        ("br;q=0, *", "zstd"),
+        ("*", "br"),
+        ("gzip;q=0.5, identity;q=0.6", None),
+        ("gzip;q=0.000", None),
+        ("deflate", None),
+        ("identity;q=0", None),
+        ("", None),
+        ("br;q=2, gzip;q=abc", None),
+    ],
+)
+@pytest.mark.parametrize(("name", "plain"), [("short.js", b"short"), ("long.js", LARGE)])
+def test_the_client_chooses_the_coding(
+    server: Server, name: str, plain: bytes, accepted: str, coding: str | None
+) -> None:
+    suffix = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}
+    with server.connect() as peer:
+        for method in ("GET", "HEAD"):
+            reply = exchange(peer, f"/{name}", f"Accept-Encoding: {accepted}", method=method)
+            body = plain if coding is None else suffix[coding] * 100_000
+            # Many a server cut the variant to the length of the file.
+            assert reply.fields["content-length"] == str(len(body))
+            assert reply.fields.get("content-encoding") == coding and reply.fields["vary"] == "Accept-Encoding"
+            assert reply.fields["content-type"] == "text/javascript; charset=utf-8"
+            assert method == "HEAD" or reply.body == body
+
+
+def test_a_variant_has_conditions_and_ranges_of_its_own(server: Server) -> None:
+    zipped = "Accept-Encoding: gzip"
+    with server.connect() as peer:
+        plain_tag = exchange(peer, "/short.js").fields["etag"]
+        tag = exchange(peer, "/short.js", zipped).fields["etag"]
+        assert exchange(peer, "/short.js", zipped, f"If-None-Match: {plain_tag}").status == 200
+        unchanged = exchange(peer, "/short.js", zipped, f"If-None-Match: {tag}")
+        assert (unchanged.status, unchanged.fields["vary"]) == (304, "Accept-Encoding")
+        part = exchange(peer, "/short.js", zipped, "Range: bytes=3-6", f"If-Range: {tag}")
+        assert (part.status, part.body, part.fields["content-encoding"]) == (206, b".gz.", "gzip")
+        assert part.fields["content-range"] == "bytes 3-6/300000"
+        assert exchange(peer, "/short.js", zipped, "Range: bytes=3-6", f"If-Range: {plain_tag}").status == 200
+
+
+def test_vary_is_said_wherever_a_variant_could_come_to_be(server: Server) -> None:
+    with server.connect() as peer:
+        assert exchange(peer, "/data.bin", "Accept-Encoding: br").fields["vary"] == "Accept-Encoding"
+        for name in ("short.js.br", "short.js.zst", "short.js.gz", "archive.tar.gz"):
+            reply = exchange(peer, f"/{name}", "Accept-Encoding: br, zstd, gzip")
+            assert "vary" not in reply.fields and "content-encoding" not in reply.fields
+            assert reply.fields["content-type"].startswith("application/")
+
+
+def test_a_sibling_that_is_stale_or_no_file_or_a_link_out_is_none(server: Server) -> None:
+    with server.connect() as peer:
+        for target in ("/stale.js", "/own.js"):
+            reply = exchange(peer, target, "Accept-Encoding: gzip, br, zstd")
+            assert reply.body == b"plain" and "content-encoding" not in reply.fields
+
+
+# What must never leave
+
+
+TO_THE_ROOT = ("/%2e%2e", "/..", "/..?/../secret.txt")
+
+OUTSIDE = [
+    "/../secret.txt",
+    "/sub/../../secret.txt",
+    "/sub/../%2e./secret.txt",
+    "/.%2e/secret.txt",
+    "/%2E%2E/secret.txt",
+    "/%2e%2e%2fsecret.txt",
+    "/..%2Fsecret.txt",
+    "/sub%2f..%2f..%2fsecret.txt",
+    "/.%252e/secret.txt",
+    "/%252e%252e%252fsecret.txt",
+    "/%25252e%25252e/secret.txt",
+    "/..%c0%afsecret.txt",
+    "/%c0%ae%c0%ae/secret.txt",
+    "/%e0%80%ae%e0%80%ae/secret.txt",
+    "/%uff0e%uff0e/secret.txt",
+    "/..\\secret.txt",
+    "/..%5csecret.txt",
+    "/sub\\..\\..\\secret.txt",
+    "/..;/secret.txt",
+    "/..;a=b/secret.txt",
+    "/.../secret.txt",
+    "/..../secret.txt",
+    "//../secret.txt",
+    "/.//..//../secret.txt",
+    "/./../secret.txt",
+    "/sub/./.././../secret.txt",
+    "/..?/../secret.txt",
+    "/..%00/secret.txt",
+    "/data.bin%00/../../secret.txt",
+    "/..%0d%0a/secret.txt",
+    "/%2e%2e",
+    "/..",
+    "http://a/../secret.txt",
+    "http://a/%2e%2e/secret.txt",
+    "/{base}/secret.txt",
+    "//{base}/secret.txt",
+    "/%2f{base}/secret.txt",
+    "/file:%2f%2f{base}/secret.txt",
+    "/~root/secret.txt",
+    "/file-link",
+    "/inner-link",
+    "/inner-link/",
+    "/up",
+    "/up/",
+    "/up/secret.txt",
+    "/up/site-of-the-test/data.bin",
+    "/sub/../up/secret.txt",
+    "/loop",
+    "/loop/data.bin",
+    "/own.js.gz",
+    "/proc/self/environ",
+    "/.hidden",
+    "/%2ehidden",
+    "/.git",
+    "/.git/",
+    "/.git/config",
+    "/sub/../.git/config",
+    "/.well-known/../.hidden",
+    "/.well-known/.hidden",
+    "/A",
+    "/" + "n" * 256,
+    "/" + "n/" * 3000,
+    "/data.bin/../.hidden",
+]
+
+
+def test_nothing_outside_the_root_and_nothing_hidden_leaves(server: Server, site: Path) -> None:
+    base = str(site.parent).strip("/")
+    for target in OUTSIDE:
+        reply = ask(server, target.replace("{base}", base))
+        assert reply.status == (400 if "%00" in target or "%u" in target else 200 if target in TO_THE_ROOT else 404), (
+            target
+        )
+        assert SECRET not in reply.body and reply.body != BODY
+
+
+def test_no_answer_tells_where_the_files_are(server: Server, site: Path) -> None:
+    names = [os.fsencode(name) for name in (site.name, site.parent.name, os.getcwd())]
+    targets = ["/", "/sub", "/sub/", "/data.bin", "/data.bin/", "/missing", "/fifo", "/socket", "/loop", "/file-link"]
+    for method in ("GET", "POST", "OPTIONS", "BREW"):
+        with server.connect() as peer:
+            peer.sendall(b"".join(request(target, method=method) for target in targets) + b"bad\r\n\r\n")
+            received = b"".join(iter(lambda: peer.recv(65536), b""))
+        assert received.count(b"HTTP/1.1 ") == len(targets) + 1
+        assert not [name for name in names if name in received]
+
+
+def test_followed_links_lead_out_but_dots_do_not_and_siblings_follow_too(loop_name: str, site: Path) -> None:
+    with Shell(loop_name).server("websrv", site, "--follow-symlinks", role="") as server, server.connect() as peer:
+        assert exchange(peer, "/inner-link").body == BODY
+        assert exchange(peer, "/file-link").body == SECRET
+        assert exchange(peer, "/up/secret.txt").body == SECRET
+        assert exchange(peer, "/own.js", "Accept-Encoding: gzip").body == SECRET
+        # Dot segments are removed before any link is followed: this is the root's own, not that of what "up" means.
+        assert exchange(peer, "/up/../data.bin").body == BODY
+        for target in ("/../secret.txt", "/up/../secret.txt", "/up/%2e%2e/secret.txt", "/loop", "/fifo", "/.hidden"):
+            assert exchange(peer, target).status == 404
+
+
+def test_dotfiles_are_served_when_allowed_and_well_known_ones_always(loop_name: str, site: Path) -> None:
+    with Shell(loop_name).server("websrv", site, "--dotfiles", role="") as server, server.connect() as peer:
+        for target in ("/.hidden", "/.git/config", "/%2ehidden"):
+            assert exchange(peer, target).body == SECRET
+        assert exchange(peer, "/file-link").status == 404
+    with Shell(loop_name).server("websrv", site, role="") as server:
+        assert ask(server, "/.well-known/security.txt").body == b"Contact: us"
+
+
+def test_an_escape_is_decoded_once(server: Server) -> None:
+    with server.connect() as peer:
+        assert exchange(peer, "/%2541").body == b"a percent sign"
+        assert exchange(peer, "/%41").status == 404
+        assert exchange(peer, "/%64ata.bin?a=%2f..%2f").body == BODY
+        assert exchange(peer, "/data.bin%3Fa=b").status == 404
+
+
+@pytest.mark.parametrize("name", ["fifo", "socket", "console", "disk"])
+def test_what_is_no_regular_file_is_missing_at_once(server: Server, site: Path, name: str) -> None:
+    if not os.path.lexists(site / name):
+        pytest.skip("only root can make a device")
+    with server.connect() as peer:
+        for method in ("GET", "HEAD"):
+            peer.sendall(b"".join(request(f"/{name}?{number}", method=method) for number in range(20)))
+            assert {read_reply(peer, head=method == "HEAD").status for _ in range(20)} == {404}
+        assert exchange(peer, "/data.bin").body == BODY
+
+
+SPECIAL: dict[str, Callable[[Path], None]] = {
+    "fifo": os.mkfifo,
+    "directory": Path.mkdir,
+    "link": lambda path: path.symlink_to("../secret.txt"),
+}
+
+
+def test_pages_of_the_root_that_are_no_regular_files_are_none(loop_name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_bytes(SECRET)
+    for name, make in SPECIAL.items():
+        root = tmp_path / name
+        root.mkdir()
+        for page in ("index.html", "404.html"):
+            make(root / page)
+        with Shell(loop_name).server("websrv", root, "--spa", role="") as server:
+            listing = ask(server, "/")
+            assert listing.status == 200 and listing.body.startswith(b"<!DOCTYPE html>")
+            missing = ask(server, "/missing", "Accept: text/html")
+            assert missing.status == 404 and SECRET not in missing.body
+
+
+# Permissions
+
+
+def start_as_nobody(loop_name: str, root: Path, *options: str) -> Server:
+    """A server that may read what everybody may; everything is imported while it still may read the interpreter."""
+    script = (
+        "import os, sys, aiolsp.websrv.__main__ as web, encodings.idna\n"
+        "from aiolsp.mechanisms.loop import loop_factory; loop_factory()\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(web.main(sys.argv[1:]))"
+    )
+    return Server([sys.executable, "-c", script, str(root), "--port", "0", "--loop", loop_name, *options])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as somebody else")
+def test_what_may_not_be_read_is_forbidden_whatever_it_is(loop_name: str, tmp_path: Path) -> None:
+    root = tmp_path / "site"
+    for name in ("closed", "unlisted", "indexed"):
+        (root / name).mkdir(parents=True)
+        (root / name / "file.txt").write_bytes(SECRET)
+    (root / "indexed" / "index.html").write_bytes(SECRET)
+    (root / "page.js").write_text("plain")
+    (root / "page.js.gz").write_bytes(SECRET)
+    for path in (root / "indexed" / "index.html", root / "page.js.gz", root / "closed"):
+        path.chmod(0o600)
+    (root / "unlisted").chmod(0o711)
+    for parent in list(root.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+    server = start_as_nobody(loop_name, root, "--cache-valid", "0")
+    try:
+        for target in ("/closed/", "/closed/file.txt", "/closed/missing", "/unlisted/", "/indexed/", "/page.js.gz"):
+            reply = ask(server, target)
+            assert reply.status == 403 and SECRET not in reply.body and b"site" not in reply.body
+        assert ask(server, "/unlisted/file.txt").body == SECRET
+        assert ask(server, "/page.js", "Accept-Encoding: gzip").body == b"plain"
+        (root / "page.js").chmod(0)
+        assert ask(server, "/page.js").status == 403
+        server.stop()
+    finally:
+        server.kill()
+
+
+# Pages of the site's own
+
+
+def test_a_page_of_the_sites_own_says_404(loop_name: str, tmp_path: Path) -> None:
+    (tmp_path / "404.html").write_text("our own page")
+    (tmp_path / "404.html.gz").write_text("zipped")
+    with Shell(loop_name).server("websrv", tmp_path, role="") as server, server.connect() as peer:
+        for target in ("/missing", "/.hidden", "/404.html/", "/missing/deep/"):
+            reply = exchange(peer, target, "Range: bytes=0-1", "Accept-Encoding: gzip", "If-None-Match: *")
+            assert (reply.status, reply.body) == (404, b"our own page")
+            assert reply.fields["content-type"] == "text/html; charset=utf-8" and "etag" not in reply.fields
+            assert exchange(peer, target, method="HEAD").fields["content-length"] == str(len(reply.body))
+        assert exchange(peer, "/404.html").status == 200
+        # It is read anew: what it says now counts.
+        (tmp_path / "404.html").write_text("another page")
+        assert exchange(peer, "/missing").body == b"another page"
+
+
+def test_an_application_takes_pages_and_leaves_what_is_there(loop_name: str, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("application")
+    (tmp_path / "code.js").write_text("code")
+    (tmp_path / "sub").mkdir()
+    page = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
+    with Shell(loop_name).server("websrv", tmp_path, "--spa", "--no-listing", role="") as server:
+        with server.connect() as peer:
+            for target in ("/", "/users/7?tab=1", "/users/7/", "/.hidden", "/code.js/", "/sub/"):
+                reply = exchange(peer, target, page)
+                assert (reply.status, reply.body) == (200, b"application")
+            etag = exchange(peer, "/users/7", page).fields["etag"]
+            assert exchange(peer, "/users/8", page, f"If-None-Match: {etag}").status == 304
+            assert exchange(peer, "/code.js", page).body == b"code"
+            for accept in ("Accept: */*", "Accept: text/html;q=0", "Accept: image/webp", "X-Accept: text/html"):
+                assert exchange(peer, "/users/7", accept).status == 404
+            assert exchange(peer, "/users/7", page, method="POST").status == 405
+            assert exchange(peer, "/users/7", page, method="HEAD").status == 200
+
+
+# Many at once
+
+
+def test_a_file_that_many_ask_for_at_the_same_time_comes_to_each(loop_name: str, site: Path) -> None:
+    with Shell(loop_name).server("websrv", site, role="") as server:
+        for target, body in (("/data.bin", BODY), ("/large.bin", LARGE), ("/missing", None)):
+            peers = [server.connect() for _ in range(30)]
+            try:
+                for peer in peers:
+                    peer.sendall(request(target))
+                for peer in peers:
+                    reply = read_reply(peer)
+                    assert reply.status == 404 if body is None else reply.body == body
+            finally:
+                for peer in peers:
+                    peer.close()
