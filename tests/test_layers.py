@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,23 @@ def test_a_program_has_a_shell_a_twin_a_test_and_the_same_options(name: str) -> 
         shell = vars(program_parser(name).parse_args([role]))
         twin = vars(program_parser(name, blocking=True).parse_args([role]))
         assert shell.pop("loop") == "auto" and shell == twin
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_and_its_twin_play_every_role_that_the_catalog_lists(name: str) -> None:
+    for module in (f"aiolsp.{name}", f"aiolsp.blocking.{name}"):
+        assert list(importlib.import_module(module).ROLES) == list(PROGRAMS[name].roles)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_class_of_a_twin_has_its_namesake_in_the_program(name: str) -> None:
+    shell, twin = (
+        {node.name for node in ast.parse(MODULES[module].read_text()).body if isinstance(node, ast.ClassDef)}
+        for module in (f"aiolsp.{name}", f"aiolsp.blocking.{name}")
+    )
+    assert twin <= shell  # a protocol that only transports need may come on top
+
+
+def test_nothing_imports_a_twin() -> None:
+    for module, path in MODULES.items():
+        assert layer(module) == "blocking" or not any(layer(name) == "blocking" for name in imports(path))
