@@ -14,6 +14,7 @@ generator is the bottleneck.
     python bench/stress.py URL                 loads that URL
     python bench/stress.py URL --rate 2000     open loop: 2,000 requests per second, whatever the server does
     python bench/stress.py URL --find-max 'p99<10ms'   the highest rate at which that still holds
+    python bench/stress.py URL --against URL2  both in turn: faster, slower, or not distinguishable
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from typing import TypeVar
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
 from aiolsp.mechanisms.loop import LoopUnavailable, run
+from load.against import Side, compare_rounds, run_rounds
 from load.client import explain
+from load.comparison import Comparison
 from load.find_max import best, find_max, search_json, search_report
+from load.from_files import compare_results, read_result
 from load.generator import Generator, open_generator
 from load.live import live_view
 from load.local_server import ServerTrouble, local_server
 from load.machine import machine_record
 from load.measurement import Measurement
-from load.options import make_plan, stress_parser
+from load.options import ROUNDS, compare_parser, make_plan, stress_parser
 from load.plan import Plan
 from load.probe import probe
 from load.report import headline, json_report, text_report
@@ -54,9 +58,11 @@ class RunTrouble(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status."""
-    parser = stress_parser()
-    options = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
+        if arguments[:1] == ["compare"]:
+            return compare(compare_parser().parse_args(arguments[1:]))
+        options = stress_parser().parse_args(arguments)
         if options.url is not None:
             return load(options, options.url)
         if options.unix is not None or options.urls is not None:
@@ -78,6 +84,8 @@ def load(options: argparse.Namespace, url: str) -> int:
     plan = make_plan(options, url)
     if options.find_max is not None:
         return search(options, plan)
+    if options.against is not None:
+        return against(options, plan)
     return load_once(options, plan)
 
 
@@ -100,11 +108,7 @@ def load_once(options: argparse.Namespace, plan: Plan) -> int:
 def search(options: argparse.Namespace, plan: Plan) -> int:
     """``--find-max``: the table of all steps, the rate that was found, and the exit status."""
     goal: Condition = options.find_max
-
-    def show(line: str) -> None:
-        if not options.quiet:
-            print(line, file=sys.stderr, flush=True)
-
+    show = progress(options)
     steps = run(with_generator(plan, options, lambda it: find_max(it, plan, goal, show)), loop=options.loop)
     if options.json is not None:
         write_json(options.json, {**search_json(steps, goal), "machine": machine_record()})
@@ -112,6 +116,53 @@ def search(options: argparse.Namespace, plan: Plan) -> int:
         print(*search_report(steps, goal), sep="\n")
     found = best(steps)
     return EXIT_FAILURE if found is None else judge(options, found.summary)
+
+
+def against(options: argparse.Namespace, plan: Plan) -> int:
+    """``--against``: rounds in turn on both servers, the comparison, and the exit status."""
+    other = make_plan(options, options.against)
+    first, second, whole = run(take_turns(options, plan, other), loop=options.loop)
+    if not first.rounds:
+        raise RunTrouble("ended before one round was finished: nothing can be compared")
+    show_comparison(options.json, compare_rounds(first, second, whole=whole))
+    return judge(options, first.summary())
+
+
+async def take_turns(options: argparse.Namespace, plan: Plan, other: Plan) -> tuple[Side, Side, bool]:
+    """Both sides with their rounds, and whether all were run. Raises RunTrouble."""
+    await ask_once(plan, options)
+    await ask_once(other, options)
+    workers, loop = options.workers, options.loop
+    async with open_generator(plan, workers=workers, loop=loop) as one:
+        async with open_generator(other, workers=workers, loop=loop) as two:
+            first, second = Side("A", plan, one), Side("B", other, two)
+            whole = await run_rounds(first, second, options.rounds or ROUNDS, progress(options))
+    return first, second, whole
+
+
+def compare(options: argparse.Namespace) -> int:
+    """``stress.py compare``: the comparison of two files."""
+    first, second = read_result(options.first), read_result(options.second)
+    show_comparison(options.json, compare_results(first, second, (options.first, options.second)))
+    return EXIT_OK
+
+
+def show_comparison(json_name: str | None, comparison: Comparison) -> None:
+    """Write and print a comparison."""
+    if json_name is not None:
+        write_json(json_name, {**comparison.to_json(), "machine": machine_record()})
+    if json_name != "-":
+        print(*comparison.report(), sep="\n")
+
+
+def progress(options: argparse.Namespace) -> Callable[[str], None]:
+    """Takes lines about what goes on; silent with ``--quiet``."""
+
+    def show(line: str) -> None:
+        if not options.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    return show
 
 
 async def with_generator(plan: Plan, options: argparse.Namespace, work: Callable[[Generator], Awaitable[T]]) -> T:

@@ -23,10 +23,21 @@ DEFAULT_DURATION = 5 * SECOND
 STEP_DURATION = 2 * SECOND
 """For each run of a search: there are two dozen of them."""
 
+ROUND_DURATION = SECOND // 2
+"""For each of the four runs of a round."""
+
+ROUNDS = 8
+"""Sixteen seconds with runs of ROUND_DURATION; the interval shrinks with the square root."""
+
 FIRST_RATE = 250.0
 """Where a search begins: low enough for any server, and six doublings below 16,000."""
 
-EPILOG = "Exit status: 0 for a run with good answers, 1 for a failed one or a --fail-if that came true, 2 for bad use."
+EPILOG = (
+    "'stress.py compare A.json B.json' compares two results of --json. "
+    "Exit status: 0 for a run with good answers, 1 for a failed one or a --fail-if that came true, 2 for bad use."
+)
+
+COMPARE_EPILOG = "Exit status: 0 whatever the verdict, 2 for bad use. Runs in turn, by --against, are surer."
 
 
 def _typed(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -78,6 +89,19 @@ def stress_parser() -> Parser:
     return parser
 
 
+def compare_parser() -> Parser:
+    """The parser of ``stress.py compare``."""
+    parser = Parser(
+        prog="stress.py compare",
+        description="Compare two results of --json: is A faster than B?",
+        epilog=COMPARE_EPILOG,
+    )
+    parser.add_argument("first", metavar="A.json", help="the result of a run")
+    parser.add_argument("second", metavar="B.json", help="the result that it is compared with")
+    parser.add_argument("--json", metavar="FILE", help="write the comparison to FILE (- is stdout, not the report)")
+    return parser
+
+
 def _add_load(parser: Parser) -> None:
     load = parser.add_argument_group("load")
     load.add_argument(
@@ -109,12 +133,19 @@ def _add_load(parser: Parser) -> None:
 
 
 def _add_mode(parser: Parser) -> None:
-    mode = parser.add_argument_group("instead of one run").add_mutually_exclusive_group()
+    group = parser.add_argument_group("instead of one run")
+    mode = group.add_mutually_exclusive_group()
     mode.add_argument(
         "--find-max",
         type=_typed(parse_goal),
         metavar="GOAL",
         help="the highest rate that keeps 'p99<10ms', 'errors<1%%' ...; runs of -d (2s), from --rate (250) up",
+    )
+    mode.add_argument(
+        "--against", metavar="URL2", help="URL (A) beside URL2 (B): who is faster? runs of -d (500ms) in turn, A B B A"
+    )
+    group.add_argument(
+        "--rounds", type=_positive(parse_count), metavar="N", help=f"rounds of --against (default {ROUNDS})"
     )
 
 
@@ -197,7 +228,6 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
         lines = read_file(options.urls).decode("utf-8", "replace").splitlines()
         paths = parse_paths(lines, target, options.urls)
     body = _body(options.body)
-    default = STEP_DURATION if options.find_max else DEFAULT_DURATION
     return Plan(
         target=target,
         paths=paths,
@@ -205,7 +235,7 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
         fields=tuple(options.header),
         body=body,
         schedule=_schedule(options),
-        stop=StopRule(options.duration or (None if options.requests else default), options.requests),
+        stop=StopRule(options.duration or (None if options.requests else _default_duration(options)), options.requests),
         warmup=options.warmup,
         connections=options.connections,
         timeout=options.timeout,
@@ -227,10 +257,20 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.workers} workers cannot share {options.connections} connections: give more -c")
     if options.expect is not None and options.urls is not None:
         raise UsageError("--expect is for one URL, not for --urls")
+    if options.rounds is not None and options.against is None:
+        raise UsageError("--rounds are those of --against: give a second URL")
+    if options.against is not None and (options.unix is not None or options.urls is not None):
+        raise UsageError("--against is for two URLs, not for --unix or --urls")
     if not (options.method.isascii() and options.method.isalpha()):
         raise UsageError(f"{options.method!r} is not a request method")
     if options.unix is not None and not os.path.exists(options.unix):
         raise UsageError(f"{options.unix} is not there: no such socket")
+
+
+def _default_duration(options: argparse.Namespace) -> int:
+    if options.find_max is not None:
+        return STEP_DURATION
+    return DEFAULT_DURATION if options.against is None else ROUND_DURATION
 
 
 def _schedule(options: argparse.Namespace) -> Schedule:

@@ -1,0 +1,102 @@
+"""Compares two servers under the same load, interleaved: rounds of A B B A.
+
+Facts. Machines warm up, throttle, and have other guests: whoever is measured later measures another machine. Decision:
+short runs in turn, A B B A, so that a drift that is linear within a round cancels; each round gives one ratio, and the
+spread of the ratios gives the interval. Connections to both stay open throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from load.bootstrap import paired_ratio
+from load.comparison import FIGURES, Compared, Comparison
+from load.generator import Generator
+from load.measurement import Measurement, merge_rounds
+from load.plan import Plan
+from load.summary import Summary, summarize
+
+
+@dataclass
+class Side:
+    """One of the two servers."""
+
+    name: str
+    plan: Plan
+    generator: Generator
+    rounds: list[Measurement] = field(default_factory=list)
+    """The two runs of each round, merged."""
+
+    @property
+    def title(self) -> str:
+        """The name with what it stands for."""
+        return f"{self.name}  {self.plan.method} {self.plan.url}"
+
+    async def run(self) -> Measurement:
+        """One run."""
+        return await self.generator.run(self.plan)
+
+    def summary(self) -> Summary:
+        """All rounds together."""
+        return summarize(self.plan, merge_rounds(self.rounds))
+
+    def figures(self) -> list[dict[str, float | None]]:
+        """The figures of each round."""
+        return [round_figures(summarize(self.plan, measured)) for measured in self.rounds]
+
+
+def round_figures(summary: Summary) -> dict[str, float | None]:
+    """The figures that are compared; None for what could not be measured."""
+    response = summary.response
+    seconds = summary.server_seconds_per_request
+    return {
+        "rate": summary.rate or None,
+        "mean": response.mean or None,
+        "p50": response.percentiles[50] or None,
+        "p99": response.percentiles[99] or None,
+        "cpu": None if seconds is None else seconds * 1e9 or None,
+    }
+
+
+async def run_rounds(first: Side, second: Side, rounds: int, show: Callable[[str], None]) -> bool:
+    """Fill both sides with *rounds* rounds; False when a signal ended them early (the round under way is left out)."""
+    for number in range(1, rounds + 1):
+        runs: dict[str, list[Measurement]] = {first.name: [], second.name: []}
+        for side in (first, second, second, first):
+            measured = await side.run()
+            if measured.interrupted:
+                return False
+            runs[side.name].append(measured)
+        for side in (first, second):
+            side.rounds.append(merge_rounds(runs[side.name]))
+        rates = (f"{side.name} {summarize(side.plan, side.rounds[-1]).rate:,.0f}/s" for side in (first, second))
+        show(f"round {number} of {rounds}: {', '.join(rates)}")
+    return True
+
+
+def compare_rounds(first: Side, second: Side, *, whole: bool) -> Comparison:
+    """What the rounds say; there must be at least one."""
+    columns = (first.figures(), second.figures())
+    cautions = [f"{side.name}: {caution}" for side in (first, second) for caution in side.summary().cautions]
+    if not whole:
+        cautions.append(f"ended early, rounds finished: {len(first.rounds)}")
+    return Comparison(
+        names=(first.title, second.title),
+        compared=tuple(filter(None, (_compare(name, *columns) for name in FIGURES))),
+        leading="rate" if first.plan.schedule.rate is None else "mean",
+        basis=f"{len(first.rounds)} rounds of A B B A",
+        cautions=tuple(cautions),
+    )
+
+
+Column = Sequence[dict[str, float | None]]
+
+
+def _compare(name: str, first: Column, second: Column) -> Compared | None:
+    pairs = [(a[name], b[name]) for a, b in zip(first, second, strict=True)]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not known:
+        return None
+    ones, others = zip(*known, strict=True)
+    return Compared(name, sum(ones) / len(ones), sum(others) / len(others), paired_ratio(known))
