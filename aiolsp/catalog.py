@@ -149,6 +149,52 @@ PROGRAMS: dict[str, Program] = {
             },
         ),
         Program(
+            "oneshot",
+            "157",
+            "EPOLLONESHOT",
+            "Let one thread at a time serve a socket",
+            8157,
+            {
+                "server": (
+                    option(
+                        "--wait",
+                        type=seconds,
+                        default=5.0,
+                        metavar="S",
+                        help="how long a worker waits for more (default %(default)s)",
+                    ),
+                    option(
+                        "--threads",
+                        type=positive,
+                        default=8,
+                        metavar="N",
+                        help="worker threads (default %(default)s)",
+                    ),
+                    option(
+                        "--broken",
+                        action="store_true",
+                        help="without EPOLLONESHOT, to see two threads on one socket",
+                    ),
+                ),
+                "client": (
+                    option(
+                        "--bursts",
+                        type=positive,
+                        default=3,
+                        metavar="N",
+                        help="how many bursts to send (default %(default)s)",
+                    ),
+                    option(
+                        "--every",
+                        type=seconds,
+                        default=0.2,
+                        metavar="S",
+                        help="pause between bursts (default %(default)s)",
+                    ),
+                ),
+            },
+        ),
+        Program(
             "chat",
             "165",
             "poll chat room, splice client",
