@@ -14,7 +14,6 @@ from typing import Any
 
 from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number
 from aiolsp.http1.limits import Limits
-from aiolsp.http1.response import check_field
 from aiolsp.static.policy import Policy
 
 KIB = 1024
@@ -150,18 +149,9 @@ def listening(options: argparse.Namespace) -> Listening:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """The Settings that *options* mean. Raises UsageError."""
-    policy = Policy(
-        follow_symlinks=options.follow_symlinks,
-        dotfiles=options.dotfiles,
-        listing=not options.no_listing,
-        spa=options.spa,
-        cors=options.cors,
-        cache_control=_field_value(options.cache_control),
-        headers=tuple(_field(text) for text in options.header),
-    )
     log = options.log or ("common" if sys.stderr.isatty() else "off")
     return Settings(
-        policy,
+        _policy(options),
         _limits(options),
         options.threads,
         options.max_queue,
@@ -173,6 +163,21 @@ def settings_of(options: argparse.Namespace) -> Settings:
     )
 
 
+def _policy(options: argparse.Namespace) -> Policy:
+    try:
+        return Policy(
+            follow_symlinks=options.follow_symlinks,
+            dotfiles=options.dotfiles,
+            listing=not options.no_listing,
+            spa=options.spa,
+            cors=options.cors,
+            cache_control=None if options.cache_control is None else _field_value(options.cache_control),
+            headers=tuple(_field(text) for text in options.header),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def _limits(options: argparse.Namespace) -> Limits:
     try:
         return Limits(**{limit.name: getattr(options, limit.name) for limit in dataclasses.fields(Limits)})
@@ -180,22 +185,12 @@ def _limits(options: argparse.Namespace) -> Limits:
         raise UsageError(str(error).replace("_", "-")) from None
 
 
-_OURS = frozenset({b"connection", b"content-length", b"date", b"transfer-encoding"})
-
-
 def _field(text: str) -> tuple[bytes, bytes]:
     name, colon, value = text.partition(":")
-    pair = name.encode("latin-1", "replace"), value.strip(" \t").encode("utf-8", "surrogateescape")
-    try:
-        if not colon:
-            raise ValueError(f"a field is written 'Name: value', not {text!r}")
-        check_field(*pair)
-        if pair[0].lower() in _OURS:
-            raise ValueError(f"the server sets {name} itself")
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return pair
+    if not colon:
+        raise ValueError(f"a field is written 'Name: value', not {text!r}")
+    return name.encode("utf-8", "surrogateescape"), _field_value(value)
 
 
-def _field_value(text: str | None) -> bytes | None:
-    return None if text is None else _field(f"Cache-Control: {text}")[1]
+def _field_value(text: str) -> bytes:
+    return text.strip(" \t").encode("utf-8", "surrogateescape")

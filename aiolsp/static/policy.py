@@ -6,14 +6,29 @@ from dataclasses import dataclass
 
 from aiolsp.http1.response import Field, check_field
 
-_FRAMING = frozenset({b"connection", b"content-length", b"date", b"transfer-encoding"})
-"""Fields by which a connection stays in step; said twice or wrongly, they break it."""
+_OURS = frozenset(
+    {
+        b"accept-ranges",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"date",
+        b"etag",
+        b"last-modified",
+        b"location",
+        b"transfer-encoding",
+    }
+)
+"""Fields that tell of one answer, its framing or its content; the same one with all answers would be wrong for most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a directory is served; *headers* go out with every answer, *cache_control* with files and their 304.
 
+    One of the *headers* takes the place of what the server says of itself (Server, Access-Control-Allow-Origin).
     Raises ValueError for a field that cannot be sent or is not the operator's to set, and for an *index* or a
     *not_found_page* that is not a plain name.
     """
@@ -31,7 +46,7 @@ class Policy:
     def __post_init__(self) -> None:
         for name, value in self.headers:
             check_field(name, value)
-            if name.lower() in _FRAMING:
+            if name.lower() in _OURS:
                 raise ValueError(f"the server sets {name.decode('ascii')} itself")
         if self.cache_control is not None:
             check_field(b"Cache-Control", self.cache_control)

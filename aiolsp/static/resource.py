@@ -249,14 +249,15 @@ class DocumentRoot:
 
 
 def common_fields(policy: Policy) -> tuple[Field, ...]:
-    """What every answer says."""
-    fields = [(b"Server", b"aiolsp"), (b"X-Content-Type-Options", b"nosniff")]
+    """What every answer says; what the operator says takes the place of ours."""
+    ours = [(b"Server", b"aiolsp"), (b"X-Content-Type-Options", b"nosniff")]
     if policy.cors:
-        fields += [
+        ours += [
             (b"Access-Control-Allow-Origin", b"*"),
             (b"Access-Control-Expose-Headers", b"Accept-Ranges, Content-Length, Content-Range, ETag"),
         ]
-    return (*fields, *policy.headers)
+    replaced = {name.lower() for name, _ in policy.headers}
+    return (*(pair for pair in ours if pair[0].lower() not in replaced), *policy.headers)
 
 
 def _read(resource: Resource) -> None:

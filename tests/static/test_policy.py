@@ -23,6 +23,8 @@ def test_nothing_is_opened_up_unless_asked_for() -> None:
         {"headers": ((b"transfer-encoding", b"chunked"),)},
         {"headers": ((b"Connection", b"close"),)},
         {"headers": ((b"DATE", b"today"),)},
+        {"headers": ((b"Content-Type", b"text/plain"),)},
+        {"headers": ((b"ETag", b'"one for all"'),)},
         {"cache_control": b"no-store\n"},
         {"index": b""},
         {"index": b".."},
