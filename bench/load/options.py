@@ -142,7 +142,7 @@ def _add_mode(parser: Parser) -> None:
         help="the highest rate that keeps 'p99<10ms', 'errors<1%%' ...; runs of -d (2s), from --rate (250) up",
     )
     mode.add_argument(
-        "--against", metavar="URL2", help="URL (A) beside URL2 (B): who is faster? runs of -d (500ms) in turn, A B B A"
+        "--against", metavar="URL2", help="URL (A) beside URL2 (B): who is faster? runs of -d (500ms) in turn"
     )
     group.add_argument(
         "--rounds", type=_positive(parse_count), metavar="N", help=f"rounds of --against (default {ROUNDS})"
