@@ -43,6 +43,8 @@ from load.options import ROUNDS, compare_parser, make_plan, stress_parser
 from load.plan import Plan
 from load.probe import probe
 from load.report import headline, json_report, text_report
+from load.slow import SlowResult, load_slowly
+from load.slow_report import slow_json, slow_report
 from load.summary import Summary, summarize
 from load.thresholds import Condition
 from load.workers import WorkerTrouble
@@ -86,6 +88,8 @@ def load(options: argparse.Namespace, url: str) -> int:
         return search(options, plan)
     if options.against is not None:
         return against(options, plan)
+    if options.slow is not None:
+        return hold(options, plan)
     return load_once(options, plan)
 
 
@@ -138,6 +142,22 @@ async def take_turns(options: argparse.Namespace, plan: Plan, other: Plan) -> tu
             first, second = Side("A", plan, one), Side("B", other, two)
             whole = await run_rounds(first, second, options.rounds or ROUNDS, progress(options))
     return first, second, whole
+
+
+def hold(options: argparse.Namespace, plan: Plan) -> int:
+    """``--slow``: slow clients and others beside, the report, and the exit status of the others."""
+
+    async def ask_and_hold() -> SlowResult:
+        await ask_once(plan, options)
+        return await load_slowly(plan, options.slow)
+
+    result = run(ask_and_hold(), loop=options.loop)
+    others = summarize(result.others_plan, result.others)
+    if options.json is not None:
+        write_json(options.json, {**slow_json(result, others), "machine": machine_record()})
+    if options.json != "-":
+        print(*slow_report(plan, result, others), sep="\n")
+    return judge(options, others)
 
 
 def compare(options: argparse.Namespace) -> int:

@@ -12,9 +12,11 @@ from aiolsp.cli import Parser, UsageError
 from load.plan import Plan, parse_paths, parse_url
 from load.record import GOOD_STATUSES
 from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule
+from load.slow import KINDS
 from load.stop import StopRule
 from load.thresholds import parse_condition, parse_goal
 from load.units import SECOND, parse_count, parse_duration, parse_rate
+from load.usage import is_local
 
 T = TypeVar("T")
 
@@ -28,6 +30,9 @@ ROUND_DURATION = SECOND // 2
 
 ROUNDS = 8
 """Sixteen seconds with runs of ROUND_DURATION; the interval shrinks with the square root."""
+
+SLOW_DURATION = 30 * SECOND
+"""Servers wait for a head for 10 to 60 s, and a slow client shows nothing before that is over."""
 
 FIRST_RATE = 250.0
 """Where a search begins: low enough for any server, and six doublings below 16,000."""
@@ -144,6 +149,11 @@ def _add_mode(parser: Parser) -> None:
     mode.add_argument(
         "--against", metavar="URL2", help="URL (A) beside URL2 (B): who is faster? runs of -d (500ms) in turn"
     )
+    mode.add_argument(
+        "--slow",
+        choices=KINDS,
+        help="hold connections by slow clients for -d (30s), with ordinary requests beside; loopback only",
+    )
     group.add_argument(
         "--rounds", type=_positive(parse_count), metavar="N", help=f"rounds of --against (default {ROUNDS})"
     )
@@ -223,6 +233,8 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
     """The plan for *url* that the options ask for. Raises UsageError for what does not go together."""
     _check(options)
     target, path = parse_url(url, options.unix)
+    if options.slow is not None and (target.scheme != "http" or not (target.unix or is_local(target.host))):
+        raise UsageError(f"--slow is for servers on this machine, by plain http, not for {target.origin}")
     paths: tuple[str, ...] = (path,)
     if options.urls is not None:
         lines = read_file(options.urls).decode("utf-8", "replace").splitlines()
@@ -261,6 +273,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--rounds are those of --against: give a second URL")
     if options.against is not None and (options.unix is not None or options.urls is not None):
         raise UsageError("--against is for two URLs, not for --unix or --urls")
+    if options.slow is not None and (options.requests or options.rate or options.workers > 1):
+        raise UsageError("--slow holds connections (-c) for a time (-d): no -n, --rate or --workers")
     if not (options.method.isascii() and options.method.isalpha()):
         raise UsageError(f"{options.method!r} is not a request method")
     if options.unix is not None and not os.path.exists(options.unix):
@@ -270,6 +284,8 @@ def _check(options: argparse.Namespace) -> None:
 def _default_duration(options: argparse.Namespace) -> int:
     if options.find_max is not None:
         return STEP_DURATION
+    if options.slow is not None:
+        return SLOW_DURATION
     return DEFAULT_DURATION if options.against is None else ROUND_DURATION
 
 
