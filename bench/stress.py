@@ -41,6 +41,7 @@ from load.machine import machine_record
 from load.measurement import Measurement
 from load.options import ROUNDS, compare_parser, make_plan, stress_parser
 from load.plan import Plan
+from load.plot import write_plot
 from load.probe import probe
 from load.report import headline, json_report, text_report
 from load.slow import SlowResult, load_slowly
@@ -106,6 +107,8 @@ def load_once(options: argparse.Namespace, plan: Plan) -> int:
         write_json(options.json, json_report(plan, summary, measured, machine_record()))
     if options.json != "-":
         print_report(plan, summary)
+    if options.plot is not None:
+        write_plot(options.plot, plan, summary, measured)
     return judge(options, summary)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 from aiolsp.cli import Parser, UsageError
 from load.plan import Plan, parse_paths, parse_url
+from load.plot import check_plot_name
 from load.record import GOOD_STATUSES
 from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule
 from load.slow import KINDS
@@ -226,6 +228,12 @@ def _add_output(parser: Parser) -> None:
         metavar="FILE",
         help="write everything, with the machine, to FILE (- is stdout, instead of the report)",
     )
+    output.add_argument(
+        "--plot",
+        type=_typed(check_plot_name),
+        metavar="FILE",
+        help="draw latency by percentile and the rate over time into FILE (.png or .svg)",
+    )
     output.add_argument("-q", "--quiet", action="store_true", help="nothing but the report")
 
 
@@ -273,6 +281,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--rounds are those of --against: give a second URL")
     if options.against is not None and (options.unix is not None or options.urls is not None):
         raise UsageError("--against is for two URLs, not for --unix or --urls")
+    if options.plot is not None and (options.find_max or options.against or options.slow):
+        raise UsageError("--plot draws one run, not a search or a comparison")
+    if options.plot is not None and find_spec("matplotlib") is None:
+        raise UsageError("matplotlib is not installed, and --plot needs it: pip install 'aiolsp[bench]'")
     if options.slow is not None and (options.requests or options.rate or options.workers > 1):
         raise UsageError("--slow holds connections (-c) for a time (-d): no -n, --rate or --workers")
     if not (options.method.isascii() and options.method.isalpha()):
