@@ -1,0 +1,259 @@
+"""The command line as a person meets it: words, addresses, limits that count, the log, errors of one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiolsp
+from harness import Process, Server, Shell, receive_to_end
+from webclient import ask, exchange, read_reply, request, send_raw
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("command_line")
+    (root / "file.txt").write_bytes(b"0123456789" * 10)
+    return root
+
+
+def command(loop_name: str, *words: object) -> list[str]:
+    """The command line of a server on *loop_name* with *words* and no others."""
+    return Shell(loop_name).command("websrv", "", *words)
+
+
+# Where
+
+
+def test_the_words_of_http_server_serve_the_current_directory(loop_name: str, site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    # Started elsewhere, it must still find the package, installed or not.
+    env = {**os.environ, "PYTHONPATH": str(Path(aiolsp.__file__).parents[1])}
+    for words, cwd in (([port], site), (["0", "-d", site, "-b", "127.0.0.1"], "/"), ([site, 0, "-p", "HTTP/1.1"], "/")):
+        server = Server(command(loop_name, *words), cwd=cwd, env=env)
+        try:
+            assert words != [port] or server.port == port
+            assert ask(server, "/file.txt").status == 200
+            found = server.stdout.wait_for(r"(?m)^http://127\.0\.0\.1:(\d+)/ serves (.+); Ctrl-C stops it$")
+            assert (int(found[1]), found[2]) == (server.port, str(site))
+            server.stop(signal.SIGINT)
+        finally:
+            server.kill()
+
+
+def test_an_ipv6_address_stands_in_brackets(loop_name: str, site: Path) -> None:
+    with Shell(loop_name).server("websrv", site, "-b", "::1", role="") as server:
+        server.stdout.wait_for(rf"listening on \[::1\]:{server.port}\n")
+        server.stdout.wait_for(rf"http://\[::1\]:{server.port}/ serves")
+        reply = ask(server, "/file.txt")
+        assert reply.status == 200
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), 10)
+
+
+def test_two_colons_serve_both_families(loop_name: str, site: Path) -> None:
+    with Shell(loop_name).server("websrv", site, "-b", "::", "--log", "common", role="") as server:
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, server.port), 10) as peer:
+                assert exchange(peer, "/file.txt").status == 200
+        server.stderr.wait_for("(?m)^::1 - - ")
+
+
+def test_a_stale_unix_socket_is_replaced_and_anything_else_left_alone(
+    loop_name: str, site: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    server = Process(command(loop_name, site, "--unix", path, "--log", "common"))
+    try:
+        server.stdout.wait_for(re.escape(f"listening on {path}\n"))
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(10)
+            peer.connect(str(path))
+            assert exchange(peer, "/file.txt").status == 200
+        second = Process(command(loop_name, site, "--unix", path))
+        assert second.wait() == 2 and "address already in use" in second.stderr.whole()
+        server.stderr.wait_for('(?m)^- - - .*"GET /file.txt HTTP/1.1" 200 100$')
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0 and not path.exists()
+    finally:
+        server.kill()
+    path.write_text("a file of mine")
+    third = Process(command(loop_name, site, "--unix", path))
+    assert third.wait() == 2 and path.read_text() == "a file of mine"
+
+
+def test_one_thread_is_enough(loop_name: str, site: Path) -> None:
+    options = ("--threads", 1, "--cache-size", 0, "--cache-file", 0)
+    with Shell(loop_name).server("websrv", site, *options, role="") as server, server.connect() as peer:
+        for _ in range(5):
+            assert exchange(peer, "/file.txt").body == b"0123456789" * 10
+            assert exchange(peer, "/").status == 200
+
+
+# Limits
+
+
+def chunked(content: bytes) -> bytes:
+    """A request with *content* in the framing of a chunked body."""
+    return request("/file.txt", "Transfer-Encoding: chunked") + content
+
+
+LIMITED = {
+    ("--max-target", 20): (request("/file.txt?" + "q" * 10), request("/file.txt?" + "q" * 11), 414),
+    ("--max-head", 100): (request("/file.txt", "X:" + "a" * 53), request("/file.txt", "X:" + "a" * 54), 431),
+    ("--max-fields", 3): (request("/file.txt", "A:", "B:"), request("/file.txt", "A:", "B:", "C:"), 431),
+    ("--max-body", 5): (chunked(b"5\r\n12345\r\n0\r\n\r\n"), chunked(b"6\r\n"), 413),
+    ("--max-trailers", 4): (chunked(b"0\r\nX: 1\r\n\r\n"), chunked(b"0\r\nX: 12\r\n\r\n"), 431),
+    ("--max-extensions", 4): (chunked(b"0;a=b\r\n\r\n"), chunked(b"0;a=bc" + b"d" * 32), 413),
+}
+"""Limits, each with a request that just keeps it and one that does not, and what the latter is told."""
+
+
+def test_a_limit_is_where_the_operator_put_it(loop_name: str, site: Path) -> None:
+    options = [word for option in (*LIMITED, ("--max-ranges", 2)) for word in option]
+    with Shell(loop_name).server("websrv", site, *options, role="") as server, server.connect() as peer:
+        for below, above, status in LIMITED.values():
+            for _ in range(2):
+                peer.sendall(below)
+                assert read_reply(peer).status == 200
+            assert send_raw(server, above).status == status
+        assert exchange(peer, "/file.txt", "Range: bytes=0-1,4-5").status == 206
+        assert exchange(peer, "/file.txt", "Range: bytes=0-1,4-5,8-9").status == 200
+
+
+# Fields
+
+
+def test_a_field_of_the_operators_own_takes_the_place_of_ours(loop_name: str, site: Path) -> None:
+    options = ("--header", "Server: mine", "--header", "access-control-allow-origin: https://a.example", "--cors")
+    with Shell(loop_name).server("websrv", site, *options, role="") as server:
+        for data in (request("/file.txt"), request("/missing"), request("/", method="OPTIONS"), b"bad\r\n\r\n"):
+            with server.connect() as peer:
+                peer.sendall(data)
+                peer.shutdown(socket.SHUT_WR)
+                head = receive_to_end(peer).partition(b"\r\n\r\n")[0].lower()
+            assert head.count(b"\r\nserver: mine") == head.count(b"\r\nserver:") == 1
+            assert head.count(b"\r\naccess-control-allow-origin: https://a.example") == 1
+            assert head.count(b"access-control-allow-origin") == 1
+
+
+# Log
+
+
+AGENT = 'x" 200 1\\ \t\x9b31m \xe9'
+
+
+@pytest.mark.parametrize("form", ["common", "combined", "json", "off"])
+def test_no_client_can_write_a_line_or_a_field_of_the_log(loop_name: str, site: Path, form: str) -> None:
+    with Shell(loop_name).server("websrv", site, "--log", form, role="") as server:
+        with server.connect() as peer:
+            target = '/%0d%0a::1"\\|forged"?%1b[31m'
+            assert exchange(peer, target, f"User-Agent: {AGENT}", f"Referer: {AGENT}").status == 404
+            assert exchange(peer, "/file.txt", f"User-Agent: {AGENT}", method="HEAD").status == 200
+        # What cannot be read is logged as well, and nothing of it.
+        for data in (b"GET /\x1b[31m HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: \x1b[31m\r\n\r\n"):
+            assert send_raw(server, data).status == 400
+    lines = server.stderr.whole().splitlines()
+    assert len(lines) == (0 if form == "off" else 4)
+    for line in lines:
+        assert line.isascii() and line.isprintable() and '\\|forged"?' not in line
+    if form == "json":
+        facts = [json.loads(line) for line in lines]
+        assert [fact["status"] for fact in facts] == [404, 200, 400, 400]
+        assert facts[0]["target"] == "/%0d%0a::1\\x22\\x5c|forged\\x22?%1b[31m" and facts[1]["bytes"] == 0
+        assert facts[0]["agent"] == facts[0]["referer"] and '"' not in facts[0]["agent"]
+    elif form != "off":
+        quoted = r'"(?:[^"\\]|\\x[0-9a-f]{2})*"'
+        tail = f" {quoted} {quoted}" if form == "combined" else ""
+        shape = re.compile(rf"127\.0\.0\.1 - - \[[^]]+\] {quoted} \d{{3}} (?:\d+|-)" + tail)
+        assert all(shape.fullmatch(line) for line in lines)
+        assert '"HEAD /file.txt HTTP/1.1" 200 -' in lines[1] and '"-" 400 ' in lines[2]
+
+
+def test_a_person_at_a_terminal_sees_the_requests(loop_name: str, site: Path) -> None:
+    master, slave = pty.openpty()
+    arguments = [*command(loop_name, site, "--port", "0")]
+    script = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execv(sys.argv[2], sys.argv[2:])"
+    server = Server([sys.executable, "-c", script, str(slave), *arguments], pass_fds=(slave,))
+    os.close(slave)
+    try:
+        assert ask(server, "/file.txt").status == 200
+        seen = b""
+        while b"\n" not in seen:
+            seen += os.read(master, 4096)
+        assert b'"GET /file.txt HTTP/1.1" 200 100' in seen
+        server.stop()
+    finally:
+        server.kill()
+        os.close(master)
+
+
+# Errors, help, version
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["{site}", "--port", "{busy}"], "address already in use"),
+        (["{busy}"], "address already in use"),
+        (["/nonexistent"], "no such file or directory"),
+        (["{site}/file.txt"], "not a directory"),
+        (["-d", "/nonexistent"], "no such file or directory"),
+        (["/nonexistent", "--unix", "{site}/unused.sock"], "no such file or directory"),
+        (["--unix", "/nonexistent/web.sock"], "no such file or directory"),
+        (["--unix", "/tmp/" + "n" * 200], "too long"),
+        (["-b", "192.0.2.1"], "cannot assign requested address"),
+        (["-b", "no.such.host.invalid"], "no.such.host.invalid"),
+        (["70000"], "70000"),
+        (["{site}", "{site}"], "more than one directory"),
+        (["--header", "nothing"], "Name: value"),
+        (["--header", "X: a\r\nY: b"], "X"),
+        (["--max-connections", "many"], "max-connections"),
+        (["--trace", "/nonexistent/trace.json"], "no such file or directory"),
+        (["--unheard-of"], "--unheard-of"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_cannot_be_had_is_one_line_and_status_2(site: Path, words: list[str], reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        arguments = [word.replace("{site}", str(site)).replace("{busy}", port) for word in words]
+        process = Process(command("asyncio", *arguments))
+        assert process.wait() == 2
+    line = process.stderr.whole()
+    assert line.count("\n") == 1 and line.startswith("python -m aiolsp.websrv: ") and reason in line
+    assert process.stdout.whole() == "" and not list(site.glob("*.sock"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as somebody else")
+def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+    script = (
+        "import os, sys, aiolsp.websrv.__main__ as web\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(web.main(sys.argv[1:]))"
+    )
+    process = Process([sys.executable, "-c", script, str(tmp_path / "closed"), "--loop", "asyncio"])
+    assert process.wait() == 2
+    line = process.stderr.whole()
+    assert line.count("\n") == 1 and "permission denied" in line
+
+
+def test_version_and_help_are_for_stdout(loop_name: str) -> None:
+    for option, pattern in (("--version", r"aiolsp \d+\.\d+\.\d+\n"), ("--help", r"(?s)usage: .*--max-ranges 16\n")):
+        process = Process(command(loop_name, option))
+        assert process.wait() == 0
+        assert re.fullmatch(pattern, process.stdout.whole()) and process.stderr.whole() == ""
