@@ -226,7 +226,7 @@ def _add_output(parser: Parser) -> None:
     output.add_argument(
         "--json",
         metavar="FILE",
-        help="write everything, with the machine, to FILE (- is stdout, instead of the report)",
+        help="write everything, with the machine, to FILE (- is stdout, not the report); see stress.schema.json",
     )
     output.add_argument(
         "--plot",

@@ -26,6 +26,9 @@ FORMATS = (".png", ".svg")
 SIZE = (8.0, 7.0)
 """Inches."""
 
+ROOM = 1.1
+"""Height of the rate's axis over the highest rate, so that a steady one is seen and not the frame."""
+
 RESPONSE, SERVICE = "#c2410c", "#1d4ed8"
 """Dark orange and blue: told apart by colour-blind people, and on paper by the dashes."""
 
@@ -105,7 +108,7 @@ def _draw_rate(axes: Axes, samples: list[Sample]) -> None:
     if any(failed):
         axes.plot(seconds, failed, "x--", color=RESPONSE, label="failures")
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, ROOM * max([*good, *failed, 1]))
     axes.set_xlabel("seconds")
     axes.set_ylabel("per second")
     axes.grid(alpha=0.3)
