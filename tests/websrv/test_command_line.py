@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -198,6 +200,31 @@ def test_a_person_at_a_terminal_sees_the_requests(loop_name: str, site: Path) ->
     finally:
         server.kill()
         os.close(master)
+
+
+# Containers
+
+
+def can_be_first() -> bool:
+    """Whether processes may be started here that are the first of a namespace of their own, as in a container."""
+    unshare = shutil.which("unshare")
+    return (
+        unshare is not None and subprocess.run([unshare, "-p", "-f", "true"], stderr=subprocess.DEVNULL).returncode == 0
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_as_process_1_it_stops_on_the_signals_that_stop_it_elsewhere(loop_name: str, site: Path, number: int) -> None:
+    if not can_be_first():
+        pytest.skip("no namespaces")
+    # The kernel drops what the first process has no handler for, so that the usual end of a process is no help there.
+    server = Server(["unshare", "-p", "-f", "--kill-child", *command(loop_name, site, "--port", 0)])
+    try:
+        assert ask(server, "/file.txt").status == 200
+        os.kill(int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()), number)
+        assert server.wait() == 0
+    finally:
+        server.kill()
 
 
 # Errors, help, version

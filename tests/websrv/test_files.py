@@ -437,6 +437,36 @@ def test_nothing_outside_the_root_and_nothing_hidden_leaves(server: Server, site
         assert SECRET not in reply.body and reply.body != BODY
 
 
+def test_no_path_made_of_such_pieces_leads_out(server: Server) -> None:
+    pieces = [
+        "/",
+        "/",
+        "//",
+        "..",
+        "%2e%2e",
+        ".",
+        "%2e",
+        "%2f",
+        "%5c",
+        "\\",
+        ";",
+        "%252e",
+        "sub",
+        "up",
+        "file-link",
+        "?",
+    ]
+    rng = random.Random(3)
+    with server.connect() as peer:
+        for _ in range(20):
+            paths = ("/" + "".join(rng.choices(pieces, k=rng.randrange(1, 12))) for _ in range(50))
+            targets = [path + rng.choice(["/secret.txt", "/.hidden", "secret.txt", "%2fsecret.txt"]) for path in paths]
+            peer.sendall(b"".join(map(request, targets)))
+            for target in targets:
+                reply = read_reply(peer)
+                assert SECRET not in reply.body and reply.status in (200, 308, 404), target
+
+
 def test_no_answer_tells_where_the_files_are(server: Server, site: Path) -> None:
     names = [os.fsencode(name) for name in (site.name, site.parent.name, os.getcwd())]
     targets = ["/", "/sub", "/sub/", "/data.bin", "/data.bin/", "/missing", "/fifo", "/socket", "/loop", "/file-link"]
