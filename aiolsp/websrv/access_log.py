@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import queue
+import select
 import threading
 import time
 from typing import NamedTuple
@@ -19,8 +20,14 @@ FORMATS = ("common", "combined", "json", "off")
 BATCH_DELAY = 0.1
 """Seconds that a record waits for others; a person who looks at a terminal does not notice."""
 
-MAX_BACKLOG = 50_000
-"""Records that may wait for a slow reader of the log, some 20 MB; those after them are dropped and counted."""
+MAX_BACKLOG = 16 * 1024 * 1024
+"""Bytes of records that may wait for a slow reader of the log; those after them are dropped and counted."""
+
+RECORD_COST = 400
+"""Bytes that a record takes besides what the client wrote."""
+
+LINES = 256
+"""Lines that are formatted before they are written: escaped, a line may be four times as long as its record."""
 
 
 class LogRecord(NamedTuple):
@@ -96,7 +103,7 @@ class AccessLog:
         self._fd = fd
         self._format = _FORMATTERS[form]
         self._waiting: list[LogRecord] = []
-        self._dropped = 0
+        self._size = self._dropped = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
         self._batches: queue.SimpleQueue[tuple[list[LogRecord], int] | None] = queue.SimpleQueue()
@@ -104,9 +111,11 @@ class AccessLog:
 
     def add(self, record: LogRecord) -> None:
         """Log *record* soon."""
-        if len(self._waiting) >= MAX_BACKLOG:
+        if self._size > MAX_BACKLOG:
             self._dropped += 1
             return
+        self._size += RECORD_COST + len(record.method) + len(record.target)
+        self._size += len(record.referer or b"") + len(record.agent or b"")
         self._waiting.append(record)
         if self._timer is None and self._writing is None:
             self._timer = self._loop.call_later(BATCH_DELAY, self._flush)
@@ -130,7 +139,7 @@ class AccessLog:
         self._timer = None
         self._writing = self._loop.create_future()
         self._batches.put((self._waiting, self._dropped))
-        self._waiting, self._dropped = [], 0
+        self._waiting, self._size, self._dropped = [], 0, 0
 
     def _written(self) -> None:
         if self._writing is not None and not self._writing.done():
@@ -148,12 +157,21 @@ class AccessLog:
                 return  # the loop has closed: nobody is left to log
 
     def _write(self, records: list[LogRecord], dropped: int) -> None:
-        lines = [self._format(record) for record in records]
-        if dropped:
-            lines.append(f"{dropped} more requests were not logged: the log is not read fast enough")
-        data = ("\n".join(lines) + "\n").encode()
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            for start in range(0, len(records), LINES):
+                self._write_lines([self._format(record) for record in records[start : start + LINES]])
+            if dropped:
+                self._write_lines([f"{dropped} more requests were not logged: the log is not read fast enough"])
         except OSError:
             pass  # nobody reads the log any more; serving goes on
+
+    def _write_lines(self, lines: list[str]) -> None:
+        data = ("\n".join(lines) + "\n").encode()
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                # Whoever shares this pipe or terminal has made it non-blocking.
+                writable = select.poll()
+                writable.register(self._fd, select.POLLOUT)
+                writable.poll()
