@@ -53,18 +53,19 @@ class WebServer:
 
     async def __aenter__(self) -> WebServer:
         settings = self.settings
-        document_root = DocumentRoot(os.fspath(self.root), settings.policy, small=settings.cache_file)
-        try:
+        with contextlib.ExitStack() as undo:
+            document_root = DocumentRoot(os.fspath(self.root), settings.policy, small=settings.cache_file)
+            undo.callback(document_root.close)
             listeners = self._listen()
-        except BaseException:
-            document_root.close()
-            raise
-        self._document_root = document_root
+            for listener in listeners:
+                undo.callback(listener.close)
+            log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
+            undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
-        log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
         service = self._service = Service(document_root, settings, log)
         self._acceptor = Acceptor(listeners, lambda: HttpConnection(service), admit=lambda *_: service.admits())
         self._acceptor.start()
+        self._closing = None
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -106,7 +107,6 @@ class WebServer:
         self.abort()
         await service.empty()
         await service.close()
-        self._document_root.close()
 
     def _drain_fresh(self) -> None:
         for connection in tuple(self._service.connections):

@@ -36,6 +36,9 @@ RETRY_AFTER: Field = (b"Retry-After", b"1")
 
 KNOWN_METHODS = frozenset(method.value.encode() for method in HTTPMethod)
 
+STUCK = 0.5
+"""Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
+
 HOT_PAYLOAD = 64 * 1024
 """Bytes of an answer that is kept ready, at the most."""
 
@@ -137,7 +140,8 @@ class Service:
         if waiting is not None:
             connection.wait_for_disk()
             waiting.append((connection, request))
-        elif self._load(connection, request, key, entry):
+        elif self._load(connection, request, key, entry) and self.settings.cache_valid > 0:
+            # Others may share the look. With 0, none may: it may have seen the file before they asked.
             self._loading[key] = []
 
     def _load(self, connection: HttpConnection, request: Request, key: Key, known: Entry | None) -> bool:
@@ -164,7 +168,7 @@ class Service:
             for waiter, _ in ((connection, request), *waiting):
                 waiter.abort()
             return
-        resource = job.result()
+        resource = self._result(job)
         entry = self.cache.put(key, resource, self.loop.time()) if resource.keepable else None
         if entry is None:
             self.cache.discard(key)
@@ -175,6 +179,13 @@ class Service:
             return
         for waiter, asked in ((connection, request), *waiting):
             self._send_kept(waiter, asked, entry)
+
+    def _result(self, job: asyncio.Future[Resource]) -> Resource:
+        error = job.exception()
+        if error is None:
+            return job.result()
+        self.loop.call_exception_handler({"message": "looking at the disk failed", "exception": error})
+        return self.root.error(500)
 
     def _send_kept(self, connection: HttpConnection, request: Request, entry: Entry) -> None:
         answer = self._respond(entry.resource, request)
@@ -197,7 +208,9 @@ class Service:
         """
         self.clock.date()
         valid = self.settings.cache_valid
-        return entry.checked + valid >= (self.clock.next_tick if valid >= 1 else self.loop.time())
+        if valid >= 1:
+            return entry.checked + valid >= self.clock.next_tick
+        return entry.checked + valid > self.loop.time()
 
     def _keep_hot(self, packet: bytes, connection: HttpConnection, request: Request, answer: Answer) -> None:
         if trace.on or self.settings.cache_valid < 1 or answer.size > HOT_PAYLOAD:
@@ -209,7 +222,7 @@ class Service:
             return
         self.hot[packet] = head + body
         if self.log is not None:
-            self._hot_records[packet] = _record("", request, answer.status, len(body))
+            self._hot_records[packet] = _record(None, request, answer.status, len(body))
 
     def _forget_hot(self) -> None:
         self.hot.clear()
@@ -221,19 +234,22 @@ class Service:
     def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
         """Log one answer; *request* is None if it could not be read."""
         if self.log is not None:
-            self.log.add(_record(_host(connection.peer), request, status, size))
+            self.log.add(_record(connection.peer, request, status, size))
 
     def log_again(self, connection: HttpConnection, packet: bytes) -> None:
         """Log an answer that was kept ready."""
         assert self.log is not None
         record = self._hot_records[packet]
-        self.log.add(record._replace(peer=_host(connection.peer), seconds=time.time()))
+        self.log.add(record._replace(peer=_logged(connection.peer), seconds=time.time()))
 
     async def close(self) -> None:
-        """After the last connection: end threads and timers."""
+        """After the last connection: end threads and timers, and let go of the directory."""
         self.clock.close()
         self.timers.close()
-        await self.pool.close(0)
+        if await self.pool.close(STUCK):
+            self.root.close()
+        elif trace.on:
+            trace.event("!", "close", why="a thread is stuck in the disk: the directory stays open for it")
         if self.log is not None:
             await self.log.close(1.0)
 
@@ -243,11 +259,14 @@ def _host(peer: Any) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
-def _record(peer: str, request: Request | None, status: int, size: int) -> LogRecord:
+def _logged(peer: Any) -> str:
+    return _host(peer) or "-"
+
+
+def _record(peer: Any, request: Request | None, status: int, size: int) -> LogRecord:
+    now = time.time()
     if request is None:
-        return LogRecord(peer or "-", time.time(), b"", b"", (1, 1), status, size, None, None)
+        return LogRecord(_logged(peer), now, b"", b"", (1, 1), status, size, None, None)
     fields = request.fields
     referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
-    return LogRecord(
-        peer or "-", time.time(), request.method, request.target, request.version, status, size, referer, agent
-    )
+    return LogRecord(_logged(peer), now, request.method, request.target, request.version, status, size, referer, agent)
