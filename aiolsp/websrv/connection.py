@@ -25,7 +25,6 @@ Each connection has one timer: what it waits for (`Phase`) says how long, and ac
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +35,7 @@ from aiolsp.linux.listener import format_address
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
 from aiolsp.tracing import trace
+from aiolsp.websrv.phases import Phase, seconds_for
 from aiolsp.websrv.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -47,23 +47,9 @@ PIECE = 16 * 1024
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
 
-LINGER = 2.0
-"""Seconds to go on reading after the last answer, lest a reset overtake it (RFC 9112 9.6); nginx has 5 s."""
-
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 NOTHING_HOT: dict[bytes, bytes] = {}
-
-
-class Phase(enum.Enum):
-    """What the connection waits for."""
-
-    IDLE = "a request"
-    HEAD = "the rest of a head"
-    BODY = "the rest of a body"
-    ANSWER = "our own disk"
-    SENDING = "the client to read"
-    LINGER = "the client to close"
 
 
 class HttpConnection(asyncio.Protocol):
@@ -82,11 +68,12 @@ class HttpConnection(asyncio.Protocol):
         self._output_size = 0
         self._phase = Phase.IDLE
         self._since = self.last_activity = self._time()
-        self._received = self._written = 0
+        self._received = self._to_take = 0
         self._packet: bytes | None = None
         self._requests_in_packet = 0
         self._fresh = True
-        self._full = self._ended = self._closing = False
+        self._full = self._clogged = self._awaits_disk = False
+        self._ended = self._closing = False
         self._transfer: Transfer | None = None
         self._sending: tuple[Request, int] | None = None
         self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
@@ -128,10 +115,9 @@ class HttpConnection(asyncio.Protocol):
         if trace.on:
             trace.event("<", "eof_received", why="owe it an answer" if self._owing else "nothing is owed: close")
         self._ended = True
-        if self._owing and self._phase is not Phase.LINGER:
-            self._hot = NOTHING_HOT
-            return True
-        self._close()
+        self._hot = NOTHING_HOT
+        if self._phase is Phase.LINGER or not self._owing:
+            self._close()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -141,25 +127,35 @@ class HttpConnection(asyncio.Protocol):
         self._closing = True
         self._hot = NOTHING_HOT
         self._service.timers.cancel(self._timer)
-        if self._transfer is not None:
+        if self._transfer is not None and self._sending is not None:
             self._transfer.abandon()
+            self._service.note(self, *self._sending, self._transfer.sent)
         self._input.clear()
         self._events.clear()
         self._service.leave(self)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write: answer nothing more, and read nothing more, until it has."""
-        self._full = True
+        self._full = self._clogged = True
         self._hot = NOTHING_HOT
-        if self._transfer is None:
+        if self._transfer is None and not self._awaits_disk:
             self._enter(Phase.SENDING)
 
     def resume_writing(self) -> None:
         """The client has read."""
+        self._clogged = False
+        # Not now: the stock loop, closed from within this call, reports the connection's end twice.
+        self._service.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self._clogged or not self._full:
+            return
         self._full = False
         if self._transfer is not None:
             self._transfer.begin()
-        elif self._phase is Phase.SENDING:
+        elif self._closing:
+            self._linger()
+        elif not self._awaits_disk:
             self._enter(Phase.IDLE)
             self._advance()
 
@@ -172,7 +168,7 @@ class HttpConnection(asyncio.Protocol):
         """
         self._keep_alive = False
         self._hot = NOTHING_HOT
-        if self._owing or self._closing or not self._parser.between_messages:
+        if self._owing or not self._parser.between_messages:
             return
         if fresh_too or not self._fresh:
             self._close()
@@ -186,12 +182,12 @@ class HttpConnection(asyncio.Protocol):
     @property
     def _blocked(self) -> bool:
         """Whether the next answer has to wait."""
-        return self._full or self._closing or self._transfer is not None or self._phase is Phase.ANSWER
+        return self._full or self._closing or self._transfer is not None or self._awaits_disk
 
     @property
     def _owing(self) -> bool:
         """Whether an answer, or a part of one, is still owed to the client."""
-        return self._blocked or bool(self._events or self._input or self._request)
+        return self._blocked or bool(self._events or self._input)
 
     def _receive(self, data: bytes) -> None:
         self._fresh = False
@@ -226,6 +222,8 @@ class HttpConnection(asyncio.Protocol):
     def _act(self, event: Event) -> None:
         match event:
             case Request():
+                # Its head is complete: what may be there of another one has a time of its own.
+                self._phase = Phase.IDLE
                 self._request = event
                 self._requests_in_packet += 1
                 if event.expects_continue:
@@ -271,41 +269,53 @@ class HttpConnection(asyncio.Protocol):
     # Answers
 
     def wait_for_disk(self) -> None:
-        """The answer comes later, by `send` or `fail`; until then nothing else is answered."""
+        """The answer comes later, by `send` or `refuse`; until then nothing else is answered."""
+        self._awaits_disk = True
         self._hot = NOTHING_HOT
         self._enter(Phase.ANSWER)
 
     def send(self, request: Request, answer: Answer) -> None:
         """Queue *answer*; if it was waited for, go on with what came after it."""
-        waited = self._phase is Phase.ANSWER
+        waited, self._awaits_disk = self._awaits_disk, False
         if self.transport.is_closing():
             answer.close()
             return
         if waited:
-            self._enter(Phase.IDLE)
-        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
-        if request.method != b"HEAD":
-            self._send_body(request, answer)
+            self._enter(Phase.SENDING if self._full else Phase.IDLE)
+        if answer.streamed and request.method != b"HEAD":
+            self._stream(request, answer)
         else:
-            answer.close()
-        if self._transfer is None:
-            self._service.note(self, request, answer.status, 0 if request.method == b"HEAD" else answer.size)
-        if not self._keep_alive and self._transfer is None:
-            self._finish()
+            self._put_whole(request, answer)
         if waited:
             self._advance()
 
-    def _send_body(self, request: Request, answer: Answer) -> None:
-        if answer.streamed:
-            self._flush(more=True)
-            self._hot = NOTHING_HOT
-            transfer = Transfer(self.transport, self._service.pool, answer, self._transferred)
-            self._transfer = transfer
-            self._sending = request, answer.status
-            self._enter(Phase.SENDING)
-            self._transfer.begin()
-        else:
+    def _put_whole(self, request: Request, answer: Answer) -> None:
+        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
+        size = 0
+        if request.method != b"HEAD":
+            size = answer.size
             self._put(answer.ready)
+        answer.close()
+        self._service.note(self, request, answer.status, size)
+        if not self._keep_alive:
+            self._finish()
+
+    def _stream(self, request: Request, answer: Answer) -> None:
+        try:
+            transfer = Transfer(self.transport, self._service.pool, answer, self._transferred)
+        except OSError as error:
+            answer.close()
+            self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))
+            return
+        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
+        # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
+        self.transport.set_write_buffer_limits(0)
+        self._flush(why="a file follows")
+        self._hot = NOTHING_HOT
+        self._transfer = transfer
+        self._sending = request, answer.status
+        self._enter(Phase.SENDING)
+        transfer.begin()
 
     def _transferred(self, complete: bool) -> None:
         """A file has been sent, or cannot be: then what was announced must not be padded, but cut."""
@@ -349,25 +359,22 @@ class HttpConnection(asyncio.Protocol):
         if self._output_size > FLUSH:
             self._flush()
 
-    def _flush(self, *, more: bool = False) -> None:
+    def _flush(self, *, why: str = "") -> None:
         if not self._output:
             return
         data = b"".join(self._output) if len(self._output) > 1 else self._output[0]
         self._output.clear()
         self._output_size = 0
         if trace.on:
-            trace.event(">", "write", size=len(data), why="a file follows" if more else "")
-        if more:
-            # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
-            self.transport.set_write_buffer_limits(0)
+            trace.event(">", "write", size=len(data), why=why)
         if not self.transport.is_closing():
+            self._to_take += len(data)
             self._write(data)
-            self._written += len(data)
 
     # Closing
 
     def _finish(self) -> None:
-        """The last answer is queued: half-close, and read on for a while, so that no reset overtakes it."""
+        """The last answer is queued: half-close once it is sent, then read on, so that no reset overtakes it."""
         self._flush()
         self._closing = True
         self._hot = NOTHING_HOT
@@ -376,17 +383,28 @@ class HttpConnection(asyncio.Protocol):
         if self._ended or self.transport.is_closing():
             self._close()
             return
-        self._enter(Phase.LINGER)
+        # With a limit of 0, "the client has read" means all of it: only then does the lingering begin.
+        self.transport.set_write_buffer_limits(0)
+        if not self._full:
+            self._linger()
         self.transport.resume_reading()
         try:
             self.transport.write_eof()
         except (OSError, RuntimeError):
             self.transport.abort()
 
+    def _linger(self) -> None:
+        if self._ended:
+            self._close()
+        else:
+            self._enter(Phase.LINGER)
+
     def _close(self) -> None:
         self._closing = True
         self._hot = NOTHING_HOT
         self._flush()
+        if self.transport.get_write_buffer_size():
+            self._enter(Phase.SENDING)
         self.transport.close()
 
     # Time
@@ -395,7 +413,7 @@ class HttpConnection(asyncio.Protocol):
         self._phase = phase
         self._since = self.last_activity = self._time()
         self._received = 0
-        self._written = 0
+        self._to_take = self.transport.get_write_buffer_size()
         if self._timer.active:
             deadline = self._deadline()
             if deadline < self._timer.deadline:
@@ -403,26 +421,20 @@ class HttpConnection(asyncio.Protocol):
 
     def _deadline(self) -> float:
         """Until when the present phase may last, as far as is known now."""
-        limits = self._service.settings.limits
-        match self._phase:
-            case Phase.IDLE:
-                return self.last_activity + limits.idle_timeout
-            case Phase.ANSWER:
-                return self._time() + limits.idle_timeout
-            case Phase.HEAD:
-                return self._since + limits.head_timeout
-            case Phase.BODY:
-                return self._since + limits.body_grace + self._received / limits.body_rate
-            case Phase.SENDING:
-                return self._since + limits.response_grace + self._taken() / limits.response_rate
-            case Phase.LINGER:
-                return self._since + LINGER
+        phase = self._phase
+        if phase is Phase.ANSWER:
+            begin = self._time()
+        else:
+            begin = self.last_activity if phase is Phase.IDLE else self._since
+        return begin + seconds_for(phase, self._service.settings.limits, self._progress())
 
-    def _taken(self) -> int:
-        """Bytes that the client's side has taken since the phase began."""
+    def _progress(self) -> int:
+        """Bytes that came, or that the client's side has taken, since the phase began."""
+        if self._phase is not Phase.SENDING:
+            return self._received
         if self._transfer is not None:
             return self._transfer.sent
-        return max(0, self._written - self.transport.get_write_buffer_size())
+        return self._to_take - self.transport.get_write_buffer_size()
 
     def _timed_out(self) -> None:
         """The phase has lasted too long."""

@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from aiolsp.websettings import Settings
+from aiolsp.websrv import phases
+from aiolsp.websrv.phases import Phase
 from harness import DEADLINE, Process, Server, Shell, receive_exactly, receive_to_end
 from webclient import ask, read_reply, request, send_raw
+from webhost import hosted
 
 SMALL = b"small" * 100
 LARGE = bytes(range(256)) * 80_000
@@ -178,6 +182,57 @@ def test_who_half_closes_still_gets_the_answers_owed(server: Server, target: str
         for _ in range(3):
             assert len(read_reply(peer).body) in (len(SMALL), len(LARGE))
         assert receive_to_end(peer) == b""
+
+
+def test_half_a_request_and_its_end_is_no_request(server: Server) -> None:
+    for begun in (b"GET / HT", request("/small.txt", "Content-Length: 9") + b"12345"):
+        with server.connect() as peer:
+            peer.sendall(request("/small.txt") + begun)
+            peer.shutdown(socket.SHUT_WR)
+            assert read_reply(peer).body == SMALL
+            assert receive_to_end(peer) == b""
+
+
+def test_an_answer_that_waits_for_the_disk_is_not_overtaken_when_the_client_has_read(
+    loop_name: str, tmp_path: Path
+) -> None:
+    bodies = {f"/{name}": name.encode() * 200_000 for name in "abc"}
+    for target, body in bodies.items():
+        (tmp_path / target[1:]).write_bytes(body)
+    # Entries count for long, so that only what is asked for the first time needs a thread.
+    with hosted(loop_name, tmp_path, Settings(threads=2, cache_valid=1000)) as host:
+        peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            for target in ("/a", "/c"):
+                peer.sendall(request(target))
+                assert read_reply(peer).body == bodies[target]
+            with host.held_threads() as release:
+                peer.sendall(b"".join(request(target) for target in bodies))
+                host.wait_until(lambda: served._full and served._phase is Phase.ANSWER, "both waits at once")
+                assert read_reply(peer).body == bodies["/a"]
+                host.wait_until(lambda: not served._full, "the client has read")
+                release.set()
+            assert read_reply(peer).body == bodies["/b"]
+            assert read_reply(peer).body == bodies["/c"]
+
+
+@pytest.mark.parametrize("ends_too", [False, True])
+def test_the_last_answer_is_sent_whole_however_slowly_it_is_read(
+    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_too: bool
+) -> None:
+    monkeypatch.setattr(phases, "LINGER", 0.01)
+    body = b"x" * 200_000
+    (tmp_path / "file.bin").write_bytes(body)
+    with hosted(loop_name, tmp_path) as host:
+        peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            peer.sendall(request("/file.bin", "Connection: close"))
+            begin = receive_exactly(peer, 100)
+            host.wait_until(lambda: served._closing, "the last answer")
+            if ends_too:
+                peer.shutdown(socket.SHUT_WR)
+            assert host.call(lambda: served._phase) is Phase.SENDING
+            assert (begin + receive_to_end(peer)).endswith(b"\r\n\r\n" + body)
 
 
 def test_clients_that_reset_leave_no_descriptor_behind(server: Server) -> None:
