@@ -21,7 +21,7 @@ Price
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -39,6 +39,7 @@ class Transfer:
     """Sends the pieces of one answer over *transport*, then calls *done* with whether all of it went out.
 
     ``begin`` (again each time the transport's buffer has emptied) -> done; or ``abandon`` when the connection is lost.
+    Raises OSError for want of a descriptor, before anything is sent; *answer* is then still its caller's.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Transfer:
         self._answer = answer
         self._done: Callable[[bool], None] | None = done
         self._pieces = deque(answer.pieces)
-        self._out = -1
-        self._busy = self._watching = False
+        self._in_thread = self._busy = self._watching = False
+        self._out: socket.socket = transport.get_extra_info("socket").dup()
 
     def begin(self) -> None:
         """The transport may be empty: send what comes next."""
-        if self._busy or self._watching or self._done is None or self._transport.get_write_buffer_size():
+        if self._busy or self._watching or self._done is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size():
             return
         while self._pieces:
             piece = self._pieces[0]
@@ -75,46 +78,56 @@ class Transfer:
         self._done = None
         if not self._busy:
             self._release()
+            return
+        # The duplicate keeps the socket alive: without this the client would wait as long as the thread.
+        with contextlib.suppress(OSError):
+            self._out.shutdown(socket.SHUT_RDWR)
 
     def _send_slice(self, piece: FileSlice) -> None:
-        if self._out < 0:
-            sock: socket.socket = self._transport.get_extra_info("socket")
-            self._out = os.dup(sock.fileno())
         self._busy = True
-        job = self._pool.resume(send_file, self._out, piece, BURST)
+        job = self._pool.resume(self._send_in_thread, piece)
         job.add_done_callback(self._sent)
+
+    def _send_in_thread(self, piece: FileSlice) -> SendProgress:
+        self._in_thread = True
+        try:
+            return send_file(self._out.fileno(), piece, BURST)
+        finally:
+            self._in_thread = False
 
     def _sent(self, job: asyncio.Future[SendProgress]) -> None:
         self._busy = False
         # Asked for even if nobody waits any more, lest asyncio report an exception that nobody looked at.
         error = None if job.cancelled() else job.exception()
         if self._done is None or job.cancelled():
-            self._release()
+            # The pool was closed over a thread that is stuck in the disk: it still uses these descriptors.
+            if not self._in_thread:
+                self._release()
             return
         if error is not None:
             if not isinstance(error, (FileChanged, OSError)):
                 self._loop.call_exception_handler({"message": "sending a file failed", "exception": error})
             if trace.on:
-                trace.event("!", "sendfile", fd=self._out, why=f"cut: {error}")
+                trace.event("!", "sendfile", fd=self._out.fileno(), why=f"cut: {error}")
             self._end(False)
             return
         progress = job.result()
         self.sent += progress.sent
         if trace.on:
             why = "the socket is full: wait until it is writable" if progress.full else ""
-            trace.event(">", "sendfile", fd=self._out, size=progress.sent, why=why)
+            trace.event(">", "sendfile", fd=self._out.fileno(), size=progress.sent, why=why)
         if progress.rest is None:
             self._pieces.popleft()
         else:
             self._pieces[0] = progress.rest
         if progress.full:
-            self._loop.add_writer(self._out, self._writable)
+            self._loop.add_writer(self._out.fileno(), self._writable)
             self._watching = True
         else:
             self.begin()
 
     def _writable(self) -> None:
-        self._loop.remove_writer(self._out)
+        self._loop.remove_writer(self._out.fileno())
         self._watching = False
         self.begin()
 
@@ -127,10 +140,8 @@ class Transfer:
             done(complete)
 
     def _release(self) -> None:
-        if self._out >= 0:
-            if self._watching:
-                self._loop.remove_writer(self._out)
-                self._watching = False
-            os.close(self._out)
-            self._out = -1
+        if self._watching:
+            self._loop.remove_writer(self._out.fileno())
+            self._watching = False
+        self._out.close()
         self._answer.close()

@@ -1,0 +1,133 @@
+"""Answers that hold files, against clients that read slowly or leave, and want of descriptors, on both loops."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from aiolsp.linux.sendfile import FileSlice, SendProgress
+from aiolsp.linux.sendfile import send_file as really_send
+from aiolsp.websettings import Settings
+from aiolsp.websrv import connection, transfer
+from faults import reset, wait_until
+from harness import receive_to_end, receive_until
+from webclient import exchange, read_reply, request
+from webhost import descriptors, hosted
+
+LARGE = os.urandom(3_000_000)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("transfer")
+    (root / "large.bin").write_bytes(LARGE)
+    (root / "small.txt").write_text("small")
+    return root
+
+
+def test_parts_and_pipelined_requests_keep_their_order_for_a_slow_reader(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            ranges = request("/large.bin", "Range: bytes=0-99999,500000-599999,1000000-1000000")
+            peer.sendall((ranges + request("/small.txt") + request("/large.bin")) * 2)
+            for _ in range(2):
+                several = read_reply(peer)
+                assert several.status == 206 and several.body.count(LARGE[500_000:600_000]) == 1
+                assert read_reply(peer).body == b"small"
+                assert read_reply(peer).body == LARGE
+
+
+def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_served(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptor(*args: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            before = descriptors()
+            with monkeypatch.context() as patched:
+                patched.setattr(connection, "Transfer", no_descriptor)
+                for _ in range(3):
+                    refused = exchange(peer, "/large.bin")
+                    assert refused.status == 503 and refused.fields["retry-after"] == "1"
+            assert exchange(peer, "/large.bin").body == LARGE
+            host.wait_until(lambda: descriptors() == before, "the files closed")
+
+
+def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        entered.set()
+        release.wait(20)
+        return really_send(out, piece, limit)
+
+    monkeypatch.setattr(transfer, "send_file", slow)
+    with hosted(loop_name, site) as host:
+        before = descriptors()
+        peer, served = host.connect()
+        peer.sendall(request("/large.bin"))
+        receive_until(peer, b"\r\n\r\n")
+        assert entered.wait(20)
+        reset(peer)
+        host.wait_until(lambda: not host.service.connections, "the connection lost")
+        assert served._transfer is not None and served._transfer._out.fileno() >= 0, "the thread still sends on it"
+        release.set()
+        host.wait_until(lambda: descriptors() == before, "everything closed")
+
+
+def test_a_thread_stuck_in_the_disk_keeps_its_descriptors_when_the_server_ends(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+    used: list[int] = []
+
+    def stuck(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        entered.set()
+        release.wait(20)
+        used.extend((os.fstat(out).st_ino, os.fstat(piece.fd).st_ino))
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(transfer, "send_file", stuck)
+    with hosted(loop_name, site, Settings(threads=1, grace=0.1)) as host:
+        peer, served = host.connect()
+        peer.sendall(request("/large.bin"))
+        receive_until(peer, b"\r\n\r\n")
+        assert entered.wait(20)
+        sending = served._transfer
+        assert sending is not None
+        out, file = os.fstat(sending._out.fileno()).st_ino, (site / "large.bin").stat().st_ino
+    assert receive_to_end(peer) == b""
+    peer.close()
+    release.set()
+    wait_until(lambda: len(used) == 2, "the thread's end")
+    assert used == [out, file]
+    sending._release()
+    host.service.root.close()
+
+
+def test_a_fault_of_the_servers_own_is_told_to_the_loop_and_the_body_is_cut(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(transfer, "send_file", broken)
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            peer.sendall(request("/large.bin"))
+            receive_until(peer, b"\r\n\r\n")
+            assert receive_to_end(peer) == b""
+        host.wait_until(lambda: host.faults, "the complaint")
+        assert isinstance(host.faults.pop()["exception"], ZeroDivisionError)
