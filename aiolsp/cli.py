@@ -94,7 +94,7 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
 
 def port_number(text: str) -> int:
     """A port from a command line, 0 to 65535. Raises argparse.ArgumentTypeError."""
-    if text.isascii() and text.isdigit() and int(text) <= 65535:
+    if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
 
@@ -138,6 +138,7 @@ def execute(
     run: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """Parse *argv*, run the program, and turn what stops it into an exit status and at most one line on stderr."""
+    _fill_standard_streams()
     options = argparse.Namespace()
     try:
         parser.parse_args(argv, options)
@@ -168,6 +169,22 @@ def flush_stdout() -> None:
             sys.stdout.flush()
     except OSError:
         _discard_stdout()
+
+
+def _fill_standard_streams() -> None:
+    """Open /dev/null where a shell closed a standard stream (``>&-``): a socket in its place would be taken for it.
+
+    uvloop aborts the process when it closes such a socket.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 def _open_trace(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -30,7 +31,7 @@ from aiolsp.cli import (
 )
 from aiolsp.linux.listener import listen
 from aiolsp.mechanisms.loop import LOOPS
-from harness import DEADLINE, Process, Shell
+from harness import DEADLINE, Process, Shell, receive_exactly
 
 FULL = "/dev/full"
 """Every write to it fails for want of room (full(4))."""
@@ -179,7 +180,7 @@ def test_a_port_is_read(text: str) -> None:
     assert port_number(text) == int(text)
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "65536", "1.5", " 80", "²"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "65536", "1.5", " 80", "²", "9" * 5000])
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         port_number(text)
@@ -300,3 +301,33 @@ def test_an_unknown_host_is_one_line_and_status_2(shell: Shell, program: str, ro
 def test_ctrl_c_stops_a_server_cleanly(shell: Shell, program: str) -> None:
     with shell.server(program) as server:
         server.stop(signal.SIGINT)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])
+def test_a_server_whose_standard_streams_are_closed_serves_and_stops(shell: Shell, closed: str) -> None:
+    [reserved] = listen("127.0.0.1", 0)
+    port = reserved.getsockname()[1]
+    reserved.close()
+    command = shell.command("echo", "server", "--port", port)
+    process = Process(["bash", "-c", f'exec "$@" {closed}', "bash", *command])
+    try:
+        for _ in range(2):
+            peer = connect_when_ready(port, process)
+            with peer:
+                peer.sendall(b"echo")
+                assert receive_exactly(peer, 4) == b"echo"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    finally:
+        process.kill()
+
+
+def connect_when_ready(port: int, process: Process) -> socket.socket:
+    """A connection to a server that cannot say that it is ready: its stdout is closed."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        assert process.popen.poll() is None and time.monotonic() < deadline
+        try:
+            return socket.create_connection(("127.0.0.1", port), DEADLINE)
+        except ConnectionRefusedError:
+            os.sched_yield()

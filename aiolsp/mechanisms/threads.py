@@ -170,10 +170,16 @@ class _Threads(Executor):
                     continue  # the job that this count stood for was cancelled
                 future, job = self.queue.popitem(last=False)
                 self.busy += 1
-            _work(future, job)
-            del future, job
+            running = future.set_running_or_notify_cancel()
+            result, error = _outcome(job) if running else (None, None)
+            # First the place, then the result: whoever has the result may count on the place.
             with self._lock:
                 self.busy -= 1
+            if error is not None:
+                future.set_exception(error)
+            elif running:
+                future.set_result(result)
+            del future, job, result, error
         with self._lock:
             self._living -= 1
             last = self._living == 0
@@ -181,13 +187,9 @@ class _Threads(Executor):
             self._ended()
 
 
-def _work(future: Future[Any], job: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
+def _outcome(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What *job* returns or raises; no future in this frame, which the exception's traceback refers to."""
     try:
-        result = job()
+        return job(), None
     except BaseException as error:
-        future.set_exception(error)
-        del future  # its exception's traceback refers to this frame: a cycle
-    else:
-        future.set_result(result)
+        return None, error
