@@ -127,9 +127,8 @@ class HttpConnection(asyncio.Protocol):
         self._closing = True
         self._hot = NOTHING_HOT
         self._service.timers.cancel(self._timer)
-        if self._transfer is not None and self._sending is not None:
+        if self._transfer is not None:
             self._transfer.abandon()
-            self._service.note(self, *self._sending, self._transfer.sent)
         self._input.clear()
         self._events.clear()
         self._service.leave(self)

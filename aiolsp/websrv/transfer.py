@@ -36,9 +36,9 @@ BURST = 4 << 20
 
 
 class Transfer:
-    """Sends the pieces of one answer over *transport*, then calls *done* with whether all of it went out.
+    """Sends the pieces of one answer over *transport*, then calls *done*, once, with whether all of it went out.
 
-    ``begin`` (again each time the transport's buffer has emptied) -> done; or ``abandon`` when the connection is lost.
+    ``begin`` (again each time the transport's buffer has emptied) -> [``abandon`` when the connection is lost ->] done.
     Raises OSError for want of a descriptor, before anything is sent; *answer* is then still its caller's.
     """
 
@@ -50,14 +50,14 @@ class Transfer:
         self._transport = transport
         self._pool = pool
         self._answer = answer
-        self._done: Callable[[bool], None] | None = done
+        self._done = done
         self._pieces = deque(answer.pieces)
-        self._in_thread = self._busy = self._watching = False
+        self._in_thread = self._busy = self._watching = self._abandoned = False
         self._out: socket.socket = transport.get_extra_info("socket").dup()
 
     def begin(self) -> None:
         """The transport may be empty: send what comes next."""
-        if self._busy or self._watching or self._done is None or self._transport.is_closing():
+        if self._busy or self._watching or self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size():
             return
@@ -74,10 +74,10 @@ class Transfer:
         self._end(True)
 
     def abandon(self) -> None:
-        """The connection is lost: nothing more is sent, and *done* is not called."""
-        self._done = None
+        """The connection is lost: nothing more is sent; *done* is called as soon as no thread uses the files."""
+        self._abandoned = True
         if not self._busy:
-            self._release()
+            self._end(False)
             return
         # The duplicate keeps the socket alive: without this the client would wait as long as the thread.
         with contextlib.suppress(OSError):
@@ -97,13 +97,12 @@ class Transfer:
 
     def _sent(self, job: asyncio.Future[SendProgress]) -> None:
         self._busy = False
-        # Asked for even if nobody waits any more, lest asyncio report an exception that nobody looked at.
-        error = None if job.cancelled() else job.exception()
-        if self._done is None or job.cancelled():
-            # The pool was closed over a thread that is stuck in the disk: it still uses these descriptors.
+        if job.cancelled():
+            # The pool was closed over a thread that is stuck in the disk: it still uses the descriptors.
             if not self._in_thread:
                 self._release()
             return
+        error = job.exception()
         if error is not None:
             if not isinstance(error, (FileChanged, OSError)):
                 self._loop.call_exception_handler({"message": "sending a file failed", "exception": error})
@@ -116,6 +115,9 @@ class Transfer:
         if trace.on:
             why = "the socket is full: wait until it is writable" if progress.full else ""
             trace.event(">", "sendfile", fd=self._out.fileno(), size=progress.sent, why=why)
+        if self._abandoned:
+            self._end(False)
+            return
         if progress.rest is None:
             self._pieces.popleft()
         else:
@@ -132,12 +134,10 @@ class Transfer:
         self.begin()
 
     def _end(self, complete: bool) -> None:
-        done, self._done = self._done, None
         self._release()
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-        if done is not None:
-            done(complete)
+        self._done(complete)
 
     def _release(self) -> None:
         if self._watching:

@@ -14,6 +14,7 @@ from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.websettings import Settings
 from aiolsp.websrv import connection, transfer
+from aiolsp.websrv.service import Service
 from faults import reset, wait_until
 from harness import receive_to_end, receive_until
 from webclient import exchange, read_reply, request
@@ -84,6 +85,22 @@ def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
         assert served._transfer is not None and served._transfer._out.fileno() >= 0, "the thread still sends on it"
         release.set()
         host.wait_until(lambda: descriptors() == before, "everything closed")
+
+
+def test_a_download_that_is_broken_off_is_logged_with_what_was_sent(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[tuple[int, int]] = []
+    monkeypatch.setattr(Service, "note", lambda service, connection, asked, *facts: noted.append(facts))
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+        peer.sendall(request("/large.bin"))
+        host.wait_until(lambda: served._transfer is not None and served._transfer._watching, "a full socket")
+        assert served._transfer is not None
+        sent = served._transfer.sent
+        reset(peer)
+        host.wait_until(lambda: noted, "the log's line")
+    assert noted == [(200, sent)] and 0 < sent < len(LARGE)
 
 
 def test_a_thread_stuck_in_the_disk_keeps_its_descriptors_when_the_server_ends(
