@@ -1,0 +1,185 @@
+"""The access log: its formats, what a client cannot do to them, and readers that are slow, gone, or never come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiolsp.websrv import access_log
+from aiolsp.websrv.access_log import AccessLog, LogRecord, format_combined, format_common, format_json, printable
+from harness import DEADLINE, READY, Shell
+from webclient import read_reply, request
+
+RECORD = LogRecord("192.0.2.1", 0.5, b"GET", b"/a?b", (1, 1), 206, 42, b"http://x/", b'a"b\\c\xff')
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+def test_the_formats_are_those_that_log_readers_know() -> None:
+    common = '192.0.2.1 - - [01/Jan/1970:00:00:00 +0000] "GET /a?b HTTP/1.1" 206 42'
+    assert format_common(RECORD) == common
+    assert format_combined(RECORD) == common + r' "http://x/" "a\x22b\x5cc\xff"'
+    assert json.loads(format_json(RECORD)) == {
+        "time": 0.5,
+        "peer": "192.0.2.1",
+        "method": "GET",
+        "target": "/a?b",
+        "version": "1.1",
+        "status": 206,
+        "bytes": 42,
+        "referer": "http://x/",
+        "agent": r"a\x22b\x5cc\xff",
+    }
+
+
+@pytest.mark.usefixtures("utc")
+def test_what_could_not_be_read_is_a_dash() -> None:
+    record = LogRecord("-", 0, b"", b"", (1, 1), 400, 0, None, None)
+    assert format_combined(record) == '- - - [01/Jan/1970:00:00:00 +0000] "-" 400 - "-" "-"'
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=30), st.binary(min_size=1, max_size=30), st.binary(max_size=30))
+def test_no_client_can_end_a_line_or_a_quoted_field(target: bytes, method: bytes, agent: bytes) -> None:
+    record = RECORD._replace(method=method, target=target, agent=agent, referer=agent)
+    for form in (format_common, format_combined, format_json):
+        line = form(record)
+        assert line.isascii() and line.isprintable()
+    assert len(re.findall('"', format_combined(record))) == 6
+    # What stands in the line is exactly what came.
+    assert re.sub(r"\\x(..)", lambda m: chr(int(m[1], 16)), printable(target)).encode("latin-1") == target
+
+
+def add_all(*records: LogRecord) -> Callable[[AccessLog], None]:
+    def add(log: AccessLog) -> None:
+        for record in records:
+            log.add(record)
+
+    return add
+
+
+def log_into_pipe(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    use: Callable[[AccessLog], None],
+    *,
+    blocking: bool,
+    grace: float = DEADLINE,
+) -> tuple[int, int]:
+    """Both ends of the pipe into which *use* has logged."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, blocking)
+
+    async def main() -> None:
+        log = AccessLog(writer, "combined")
+        use(log)
+        await log.close(grace)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    return reader, writer
+
+
+def test_a_log_that_is_closed_has_written_what_it_took(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    reader, writer = log_into_pipe(loop_factory, add_all(RECORD, RECORD, RECORD), blocking=True)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert pipe.read().count(b"\n") == 3
+
+
+def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "MAX_BACKLOG", 40_000)
+    large = RECORD._replace(agent=b"x" * 10_000)
+    held: list[int] = []
+
+    def flood(log: AccessLog) -> None:
+        for _ in range(100):
+            log.add(large)
+        held.append(len(log._waiting))
+
+    reader, writer = log_into_pipe(loop_factory, flood, blocking=True)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    assert held == [4] and len(lines) == 5
+    assert lines[-1] == b"96 more requests were not logged: the log is not read fast enough"
+
+
+def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    large = RECORD._replace(agent=b"x" * 1000)
+    count = 500
+    reader, writer = log_into_pipe(loop_factory, add_all(*[large] * count), blocking=False, grace=0.1)
+    data = b""
+    while data.count(b"\n") < count:
+        data += os.read(reader, 1 << 16)
+    assert all(len(line) > 1000 and line.endswith(b'xxx"') for line in data.splitlines())
+    os.close(writer)
+    os.close(reader)
+
+
+def test_a_reader_that_is_gone_ends_the_log_and_not_the_server(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    async def main() -> None:
+        log = AccessLog(writer, "json")
+        for _ in range(3):
+            log.add(RECORD)
+            log._flush()
+            assert log._writing is not None
+            await log._writing
+        await log.close(DEADLINE)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    os.close(writer)
+
+
+def test_a_server_whose_log_nobody_reads_serves_on_and_ends_within_two_seconds(loop_name: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("file")
+    reader, writer = os.pipe()
+    command = Shell(loop_name).command("websrv", "", tmp_path, "--port", 0, "--log", "combined")
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    try:
+        assert server.stdout is not None
+        found = READY.search(server.stdout.readline().decode())
+        assert found is not None
+        with socket.create_connection(("127.0.0.1", int(found["port"])), DEADLINE) as peer:
+            packet = request("/file.txt", "User-Agent: " + "x" * 1000) * 50
+            for _ in range(40):
+                peer.sendall(packet)
+                for _ in range(50):
+                    assert read_reply(peer).body == b"file"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(2) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()  # type: ignore[union-attr]
+        os.close(reader)

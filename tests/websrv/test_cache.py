@@ -1,0 +1,243 @@
+"""What is kept in memory: the bounded table of files, the shared looks at the disk, and the answers kept ready."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.websettings import Settings
+from aiolsp.websrv.cache import ENTRY_COST, FileCache, Key
+from harness import receive_to_end, receive_until
+from webclient import exchange, read_reply, request
+from webhost import descriptors, hosted
+
+SMALL = b"small" * 100
+
+
+def key(name: str) -> Key:
+    return Key(name.encode(), None)
+
+
+def resource(size: int) -> Resource:
+    return Resource(200, (), size, b"x" * size)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "small.txt").write_bytes(SMALL)
+    (tmp_path / "other.txt").write_bytes(b"other")
+    (tmp_path / "large.bin").write_bytes(bytes(1_000_000))
+    return tmp_path
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = FileCache(3 * (ENTRY_COST + 100))
+    for name in "abc":
+        assert cache.put(key(name), resource(50), 1.0) is not None
+    assert cache.get(key("a")) is not None
+    cache.put(key("d"), resource(50), 2.0)
+    assert cache.get(key("b")) is None
+    assert all(cache.get(key(name)) for name in "acd")
+    cache.discard(key("a"))
+    cache.discard(key("a"))
+    assert len(cache) == 2
+
+
+def test_what_can_never_fit_is_not_kept_and_takes_nothing_else_away() -> None:
+    cache = FileCache(2 * ENTRY_COST)
+    assert cache.put(key("a"), resource(10), 1.0) is not None
+    assert cache.put(key("b"), resource(ENTRY_COST * 2), 1.0) is None
+    assert cache.get(key("a")) is not None
+    assert cache.put(key("a"), resource(ENTRY_COST * 2), 1.0) is None
+    assert cache.get(key("a")) is None and len(cache) == 0
+    assert FileCache(0).put(key("a"), resource(0), 1.0) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 4000), st.booleans()), max_size=40))
+def test_it_never_holds_more_than_its_size(steps: list[tuple[str, int, bool]]) -> None:
+    size = 3 * ENTRY_COST
+    cache = FileCache(size)
+    for name, length, kept in steps:
+        if kept:
+            cache.put(key(name), resource(length), 0.0)
+        else:
+            cache.discard(key(name))
+        entries = [entry for name in "abcdef" if (entry := cache.get(key(name)))]
+        assert len(entries) == len(cache)
+        assert sum(entry.cost for entry in entries) == cache._used <= size
+
+
+def test_who_asks_for_what_is_being_looked_at_shares_the_look(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = counted_looks(monkeypatch)
+    with hosted(loop_name, site) as host:
+        peers = [host.connect()[0] for _ in range(5)]
+        with host.held_threads():
+            for peer in peers:
+                peer.sendall(request("/small.txt"))
+            host.wait_until(lambda: [len(w) for w in host.service._loading.values()] == [4], "four that wait")
+            peers[-1].close()
+        for peer in peers[:-1]:
+            assert read_reply(peer).body == SMALL
+            peer.close()
+    assert looks == [b"small.txt"]
+
+
+def test_without_validity_each_request_has_a_look_of_its_own(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = counted_looks(monkeypatch)
+    with hosted(loop_name, site, Settings(threads=1, cache_valid=0)) as host:
+        peers = [host.connect()[0] for _ in range(3)]
+        with host.held_threads():
+            for peer in peers:
+                peer.sendall(request("/small.txt") * 2)
+            host.wait_until(lambda: host.service.pool.queued == 3, "three jobs")
+        for peer in peers:
+            assert read_reply(peer).body == read_reply(peer).body == SMALL
+            peer.close()
+    assert looks == [b"small.txt"] * 6
+
+
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    looks: list[bytes] = []
+    load = DocumentRoot.load
+
+    def counted(root: DocumentRoot, wanted: Wanted, known: Resource | None = None) -> Resource:
+        looks.append(wanted.target.segments[-1])
+        return load(root, wanted, known)
+
+    monkeypatch.setattr(DocumentRoot, "load", counted)
+    return looks
+
+
+def test_each_of_many_that_wait_for_one_large_file_gets_it_from_an_open_file_of_its_own(
+    loop_name: str, site: Path
+) -> None:
+    with hosted(loop_name, site) as host:
+        before = descriptors()
+        peers = [host.connect()[0] for _ in range(6)]
+        with host.held_threads():
+            for peer in peers:
+                peer.sendall(request("/large.bin"))
+            host.wait_until(lambda: [len(w) for w in host.service._loading.values()] == [5], "five that wait")
+            peers[0].close()
+        for peer in peers[1:]:
+            assert len(read_reply(peer).body) == 1_000_000
+            peer.close()
+        host.wait_until(lambda: descriptors() == before, "all files closed")
+
+
+def test_a_look_that_fails_in_a_way_nobody_thought_of_is_500_for_all_who_wait_for_it(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(root: DocumentRoot, wanted: Wanted, known: Resource | None = None) -> Resource:
+        raise ZeroDivisionError
+
+    with hosted(loop_name, site) as host:
+        peers = [host.connect()[0] for _ in range(3)]
+        with monkeypatch.context() as patched:
+            patched.setattr(DocumentRoot, "load", fail)
+            with host.held_threads():
+                for peer in peers:
+                    peer.sendall(request("/small.txt"))
+                host.wait_until(lambda: [len(w) for w in host.service._loading.values()] == [2], "two that wait")
+            for peer in peers:
+                assert read_reply(peer).status == 500
+        for peer in peers:
+            assert exchange(peer, "/small.txt").body == SMALL
+            peer.close()
+        assert [type(fault["exception"]) for fault in host.faults] == [ZeroDivisionError] * 3
+        host.faults.clear()
+
+
+def test_an_answer_kept_ready_is_for_the_same_bytes_only(loop_name: str, site: Path) -> None:
+    """Each is asked until its answer came from the table, with the others in the table as well."""
+    expected = {
+        request("/small.txt"): (200, 500, None),
+        request("/small.txt", method="HEAD"): (200, 0, None),
+        request("/small.txt", "Connection: keep-alive", version="1.0"): (200, 500, "keep-alive"),
+        request("/small.txt", "Range: bytes=0-4"): (206, 5, None),
+        request("/small.txt", "Range: bytes=0-4", method="HEAD"): (200, 0, None),
+    }
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect()
+        with peer:
+            left = set(expected)
+            while left:
+                ready = host.call(lambda: set(served._hot))
+                for packet, (status, size, connection) in expected.items():
+                    peer.sendall(packet)
+                    reply = read_reply(peer, head=packet.startswith(b"HEAD"))
+                    assert (reply.status, len(reply.body), reply.fields.get("connection")) == (status, size, connection)
+                if len(ready) == len(expected):
+                    left -= ready
+
+
+@pytest.mark.parametrize("last", ["HTTP/1.0", "Connection: close"])
+def test_what_ends_the_connection_is_never_kept_ready(loop_name: str, site: Path, last: str) -> None:
+    packet = request("/small.txt", version="1.0") if last == "HTTP/1.0" else request("/small.txt", last)
+    with hosted(loop_name, site) as host:
+        for _ in range(3):
+            peer, _ = host.connect()
+            with peer:
+                assert exchange(peer, "/small.txt").body == SMALL
+                peer.sendall(packet)
+                assert read_reply(peer).fields["connection"] == "close"
+                assert receive_to_end(peer) == b""
+        assert host.call(lambda: packet not in host.service.hot)
+
+
+def test_no_ready_answer_comes_while_another_is_owed_or_a_message_is_half_there(loop_name: str, site: Path) -> None:
+    packet = request("/small.txt")
+    with hosted(loop_name, site, Settings(threads=1, cache_valid=1000)) as host:
+        peer, served = host.connect()
+        with peer:
+            assert exchange(peer, "/small.txt").body == SMALL
+            with host.held_threads():
+                peer.sendall(request("/other.txt"))
+                host.wait_until(lambda: served._awaits_disk, "a wait for the disk")
+                peer.sendall(packet)
+                host.wait_until(lambda: served._input, "the next packet")
+            assert read_reply(peer).body == b"other"
+            assert read_reply(peer).body == SMALL
+            # These bytes are the body of another request, whatever they look like.
+            peer.sendall(request("/other.txt", f"Content-Length: {len(packet)}"))
+            host.wait_until(lambda: served._request is not None, "the head")
+            peer.sendall(packet)
+            assert read_reply(peer).body == b"other"
+            assert exchange(peer, "/small.txt").body == SMALL
+
+
+def test_the_second_ends_what_was_kept_ready(loop_name: str, site: Path) -> None:
+    path = site / "small.txt"
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            first = exchange(peer, "/small.txt")
+            path.write_bytes(b"changed")
+            os.utime(path, ns=(0, 0))
+            dates = {first.fields["date"]}
+            while len(dates) <= 2:
+                reply = exchange(peer, "/small.txt")
+                dates.add(reply.fields["date"])
+                if reply.fields["date"] != first.fields["date"]:
+                    assert reply.body == b"changed"
+
+
+def test_ready_answers_are_bounded(loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiolsp.websrv.service.HOT_SIZE", 5000)
+    with hosted(loop_name, site, Settings(threads=1, cache_valid=1000)) as host:
+        peer, _ = host.connect()
+        with peer:
+            for number in range(100):
+                peer.sendall(request(f"/small.txt?{number}"))
+                receive_until(peer, SMALL)
+        assert host.call(lambda: sum(len(a) + len(b) for a, b in host.service.hot.items())) <= 5000
