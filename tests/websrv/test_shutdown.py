@@ -1,0 +1,124 @@
+"""What a stopping server owes to whom: answers in flight, requests on their way, silence; by signals and by calls."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from aiolsp.websettings import Settings
+from harness import Server, Shell, receive_to_end, receive_until
+from webclient import exchange, read_reply, request
+from webhost import Host, hosted
+
+SMALL = b"small" * 100
+LARGE = b"large" * 1_000_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shutdown")
+    (root / "small.txt").write_bytes(SMALL)
+    (root / "large.bin").write_bytes(LARGE)
+    return root
+
+
+def begin_to_stop(host: Host, grace: float) -> None:
+    """Have the server close, and go on once it drains."""
+
+    async def start() -> None:
+        host.loop.create_task(host.server.close(grace))
+
+    asyncio.run_coroutine_threadsafe(start(), host.loop).result()
+    host.wait_until(lambda: all(not c._keep_alive for c in host.service.connections), "the drain")
+
+
+def test_answers_that_wait_for_the_disk_are_given_and_say_close(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect()
+        idle, _ = host.connect()
+        with peer, idle:
+            assert exchange(idle, "/small.txt").body == SMALL
+            assert exchange(idle, "/missing").status == 404
+            with host.held_threads():
+                peer.sendall(request("/missing") + request("/small.txt"))
+                host.wait_until(lambda: served._parser.between_messages and not served._fresh, "the requests")
+                begin_to_stop(host, 20.0)
+                assert receive_to_end(idle) == b""
+            reply = read_reply(peer)
+            assert reply.status == 404 and reply.fields["connection"] == "close"
+            assert receive_to_end(peer) == b""
+
+
+def test_a_request_that_is_half_there_is_answered(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        head, first = host.connect()
+        body, second = host.connect()
+        with head, body:
+            data = request("/small.txt")
+            head.sendall(data[:20])
+            body.sendall(request("/small.txt", "Content-Length: 9") + b"1234")
+            host.wait_until(lambda: not first._fresh and not second._fresh, "the halves")
+            begin_to_stop(host, 20.0)
+            head.sendall(data[20:])
+            body.sendall(b"56789")
+            for peer in (head, body):
+                reply = read_reply(peer)
+                assert reply.body == SMALL and reply.fields["connection"] == "close"
+                assert receive_to_end(peer) == b""
+
+
+def test_the_first_request_of_a_new_connection_may_still_be_on_its_way(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        silent, _ = host.connect()
+        with peer, silent:
+            begin_to_stop(host, 20.0)
+            reply = exchange(peer, "/small.txt")
+            assert reply.body == SMALL and reply.fields["connection"] == "close"
+            assert receive_to_end(silent) == b""
+
+
+def test_a_file_on_its_way_arrives_whole_and_what_was_asked_after_it_does_not(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            peer.sendall(request("/large.bin") * 2)
+            host.wait_until(lambda: served._transfer is not None, "the transfer")
+            begin_to_stop(host, 60.0)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(host.server.addresses[0][:2], 1)  # type: ignore[arg-type]
+            assert read_reply(peer).body == LARGE
+            assert receive_to_end(peer) == b""
+
+
+def test_with_no_grace_at_all_everything_is_cut(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site, Settings(threads=1, grace=0)) as host:
+        peers = [host.connect(receive_buffer=4096, send_buffer=4096)[0] for _ in range(3)]
+        peers[0].sendall(request("/large.bin"))
+        receive_until(peers[0], b"\r\n\r\n")
+        peers[1].sendall(b"GET /")
+    for peer in peers:
+        assert len(receive_to_end(peer)) < len(LARGE)
+        peer.close()
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGINT)])
+def test_a_second_signal_of_either_kind_cuts_and_the_status_is_0(
+    loop_name: str, site: Path, numbers: tuple[int, int]
+) -> None:
+    server = Server(Shell(loop_name).command("websrv", "", site, "--port", 0, "--grace", 1000, "-v"))
+    try:
+        with server.connect(receive_buffer=1 << 16) as peer:
+            peer.sendall(request("/large.bin"))
+            receive_until(peer, b"\r\n\r\n")
+            server.send_signal(numbers[0])
+            server.stderr.wait_for("= drain")
+            server.send_signal(numbers[1])
+            assert server.wait() == 0
+            assert len(receive_to_end(peer)) < len(LARGE)
+    finally:
+        server.kill()
