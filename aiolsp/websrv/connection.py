@@ -255,7 +255,10 @@ class HttpConnection(asyncio.Protocol):
             self._close()
             return
         if self._parser.between_messages and self._request is None:
-            self._hot = self._service.hot if self._keep_alive else NOTHING_HOT
+            if not self._keep_alive:  # the server stops, and the client has taken what it was owed
+                self._finish()
+                return
+            self._hot = self._service.hot
             if self._phase is not Phase.IDLE:
                 self._enter(Phase.IDLE)
         else:

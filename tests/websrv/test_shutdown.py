@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiolsp.websettings import Settings
-from harness import Server, Shell, receive_to_end, receive_until
+from harness import Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import Host, hosted
 
@@ -92,6 +92,24 @@ def test_a_file_on_its_way_arrives_whole_and_what_was_asked_after_it_does_not(lo
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(host.server.addresses[0][:2], 1)  # type: ignore[arg-type]
             assert read_reply(peer).body == LARGE
+            assert receive_to_end(peer) == b""
+
+
+def test_who_still_reads_the_last_answer_is_let_go_when_it_has(
+    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiolsp.websrv.server.FRESH", 0.0)
+    (tmp_path / "file.bin").write_bytes(b"x" * 200_000)
+    with hosted(loop_name, tmp_path) as host:
+        peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            peer.sendall(request("/file.bin"))
+            host.wait_until(lambda: served._full, "a full buffer")
+            begin_to_stop(host, 60.0)
+            begin = receive_until(peer, b"\r\n\r\n")
+            for _ in range(3):
+                host.call(lambda: None)  # each is a turn of the loop: it has looked for fresh connections by now
+            assert b" 200 OK" in begin and len(receive_exactly(peer, 200_000)) == 200_000
             assert receive_to_end(peer) == b""
 
 
