@@ -175,6 +175,8 @@ def test_a_socket_for_which_there_is_neither_worker_nor_place_to_wait_is_closed(
             for count, peer in enumerate((held, waiting, refused), 1):
                 peer.socket.sendall(b"x")
                 server.stderr.wait_for(r"(?m)^< epoll_wait", count=count)
+                if peer is held:
+                    peer.wait_for("worker-0 has the socket")
             assert receive_to_end(refused.socket) == b""
             refused.wait_for("closed for want of a worker after 0 bytes, at most 1 thread at a time")
             server.stderr.wait_for("is closed: 1 jobs run and 1 wait")
