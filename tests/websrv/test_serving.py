@@ -7,9 +7,7 @@ import os
 import re
 import shutil
 import socket
-import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -266,30 +264,6 @@ def test_fields_of_ones_own_go_out_with_every_answer(loop_name: str, site: Path)
         assert ask(server, "/data.bin").fields["cache-control"] == "max-age=60"
         preflight = ask(server, "/data.bin", "Access-Control-Request-Method: GET", method="OPTIONS")
         assert "Range" in preflight.fields["access-control-allow-headers"]
-
-
-def test_what_may_not_be_read_is_forbidden(loop_name: str, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can run a server as somebody else")
-    tmp_path.chmod(0o755)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-    (tmp_path / "private.txt").write_text("private")
-    (tmp_path / "private.txt").chmod(0o600)
-
-    # Everything is imported as root, since nobody may not be allowed to read this interpreter's files.
-    script = (
-        "import os, sys, aiolsp.websrv.__main__ as web, encodings.idna, socket\n"
-        "from aiolsp.mechanisms.loop import loop_factory; loop_factory()\n"
-        "os.setgid(65534); os.setuid(65534); sys.exit(web.main(sys.argv[1:]))"
-    )
-    server = Server([sys.executable, "-c", script, str(tmp_path), "--port", "0", "--loop", loop_name])
-    try:
-        reply = ask(server, "/private.txt")
-        assert reply.status == 403 and b"private.txt" not in reply.body
-        server.stop()
-    finally:
-        server.kill()
 
 
 def test_a_unix_socket_serves_as_well(loop_name: str, site: Path, tmp_path: Path) -> None:
