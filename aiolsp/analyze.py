@@ -55,9 +55,9 @@ from typing import cast
 
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.http1.analysis import RequestAnalysis
-from aiolsp.linux.listener import Address, format_address, listen
-from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.linux.listener import format_address, listen
 from aiolsp.mechanisms.loop import run
+from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.timers import Timer
@@ -73,45 +73,24 @@ REQUEST = b"GET /index.html HTTP/1.1\r\nHost: example.com\r\nAccept: text/html\r
 """What the client sends if it is not told otherwise."""
 
 
-class AnalyzeServer:
+class AnalyzeServer(StreamServer["AnalyzeConnection"]):
     """The analysis on a port: ``async with AnalyzeServer(port=0) as server: server.addresses``.
 
     Raises ListenError if the port cannot be had.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.connections: set[AnalyzeConnection] = set()
-        self.addresses: list[Address] = []
+        super().__init__(lambda: AnalyzeConnection(self))
         self._where = host, port
 
     async def __aenter__(self) -> AnalyzeServer:
-        listeners = listen(*self._where)
-        self.addresses = [listener.getsockname() for listener in listeners]
         self.timers = TimerDriver()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._acceptor = Acceptor(listeners, lambda: AnalyzeConnection(self))
-        self._acceptor.start()
+        self.open(listen(*self._where))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._acceptor.close()
-        await self._acceptor.wait_closed()
-        for connection in list(self.connections):
-            connection.abort()
-        await self._empty.wait()
+        await self.close()
         self.timers.close()
-
-    def add(self, connection: AnalyzeConnection) -> None:
-        """A peer has connected."""
-        self.connections.add(connection)
-        self._empty.clear()
-
-    def discard(self, connection: AnalyzeConnection) -> None:
-        """The connection has ended, whoever ended it."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
 
 
 class AnalyzeConnection(asyncio.Protocol):

@@ -55,11 +55,11 @@ from contextlib import suppress
 from typing import cast
 
 from aiolsp.cli import execute, program_parser, ready
-from aiolsp.linux.listener import Address, format_address, listen
+from aiolsp.linux.listener import format_address, listen
 from aiolsp.linux.splice import SplicePipe
-from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
+from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.chat import ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
 from aiolsp.tracing import trace
@@ -70,7 +70,7 @@ GRACE = 1.0
 """Seconds that members have at the end to take what is on its way to them."""
 
 
-class ChatServer:
+class ChatServer(StreamServer["ChatConnection"]):
     """The chat room on a port: ``async with ChatServer(port=0) as server: server.addresses``.
 
     Raises ListenError if the port cannot be had.
@@ -80,8 +80,7 @@ class ChatServer:
         self, host: str = "127.0.0.1", port: int = 0, *, max_users: int = 5, high_water: int = 64 * 1024
     ) -> None:
         self.room = ChatRoom["ChatConnection"](max_users, high_water)
-        self.connections: set[ChatConnection] = set()
-        self.addresses: list[Address] = []
+        super().__init__(lambda: ChatConnection(self))
         self._where = host, port
 
     async def __aenter__(self) -> ChatServer:
@@ -89,40 +88,30 @@ class ChatServer:
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
-        listeners = listen(*self._where)
-        self.addresses = [listener.getsockname() for listener in listeners]
-        self._acceptor = Acceptor(listeners, lambda: ChatConnection(self))
-        self._acceptor.start()
+        self.open(listen(*self._where))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._acceptor.close()
+        await self.close_listeners()
         self.carry_out(self.room.turn())
         for connection in list(self.connections):
             connection.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
-                await self._empty.wait()
-        for connection in list(self.connections):
-            connection.abort()
-        await self._empty.wait()
+                await self.empty()
+        await self.close()
         if self._timer is not None:
             self._timer.cancel()
 
     def add(self, connection: ChatConnection) -> None:
         """A peer has connected: it joins the room or is rejected."""
-        self.connections.add(connection)
-        self._empty.clear()
+        super().add(connection)
         self.carry_out(self.room.join(connection))
 
     def discard(self, connection: ChatConnection) -> None:
         """The connection has ended, whoever ended it."""
         self.carry_out(self.room.leave(connection))
-        self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
+        super().discard(connection)
 
     def carry_out(self, decisions: list[Decision[ChatConnection]]) -> None:
         """Do what the room has decided, and see to it that it is asked again when it must be."""

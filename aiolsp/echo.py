@@ -53,9 +53,9 @@ from typing import cast
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.datagrams import connect_datagrams, listen_both, take_line
 from aiolsp.linux.listener import Address, format_address
-from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
+from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.tracing import trace
 
@@ -69,50 +69,31 @@ ANSWER = 2.0
 """Seconds until a datagram or its echo counts as lost."""
 
 
-class EchoServer:
+class EchoServer(StreamServer["EchoConnection"]):
     """Echoes on a port, TCP and UDP: ``async with EchoServer(port=0) as server: server.addresses``.
 
     Raises ListenError if the port cannot be had for both.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.connections: set[EchoConnection] = set()
-        self.addresses: list[Address] = []
+        super().__init__(lambda: EchoConnection(self))
         self._where = host, port
 
     async def __aenter__(self) -> EchoServer:
         loop = asyncio.get_running_loop()
-        self._empty = asyncio.Event()
-        self._empty.set()
         listeners, sockets = listen_both(*self._where)
-        self.addresses = [listener.getsockname() for listener in listeners]
         self._datagrams = [EchoDatagrams(datagrams) for datagrams in sockets]
         for datagrams in self._datagrams:
             await loop.create_datagram_endpoint(lambda made=datagrams: made, sock=datagrams.socket)  # type: ignore[misc]
-        self._acceptor = Acceptor(listeners, lambda: EchoConnection(self))
-        self._acceptor.start()
+        self.open(listeners)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._acceptor.close()
         for datagrams in self._datagrams:
             datagrams.close()
-        for connection in list(self.connections):
-            connection.abort()
-        await self._empty.wait()
+        await self.close()
         for datagrams in self._datagrams:
             await datagrams.closed
-
-    def add(self, connection: EchoConnection) -> None:
-        """A peer has connected."""
-        self.connections.add(connection)
-        self._empty.clear()
-
-    def discard(self, connection: EchoConnection) -> None:
-        """The connection has ended, whoever ended it."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
 
 
 class EchoConnection(asyncio.Protocol):

@@ -54,9 +54,9 @@ from typing import cast
 
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.children import Children, TooManyChildren
-from aiolsp.linux.listener import Address, format_address, listen
-from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.linux.listener import format_address, listen
 from aiolsp.mechanisms.loop import run
+from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.events import LONGEST_LINE, child_ended, child_wanted, line_came
 from aiolsp.sansio.lines import LineSplitter, LineStatus
@@ -72,34 +72,24 @@ MAX_CHILDREN = 32
 """Children at once: a peer may ask for as many as it likes."""
 
 
-class EventsServer:
+class EventsServer(StreamServer["EventsConnection"]):
     """Reports events on stdout: ``async with EventsServer(signals, port=0) as server: await server.run()``.
 
     *signals* must take SIGNALS. Raises ListenError if the port cannot be had.
     """
 
     def __init__(self, signals: SignalReceiver, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.connections: set[EventsConnection] = set()
-        self.addresses: list[Address] = []
+        super().__init__(lambda: EventsConnection(self))
         self._signals = signals
         self._where = host, port
 
     async def __aenter__(self) -> EventsServer:
-        listeners = listen(*self._where)
-        self.addresses = [listener.getsockname() for listener in listeners]
         self._children = Children(MAX_CHILDREN)
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._acceptor = Acceptor(listeners, lambda: EventsConnection(self))
-        self._acceptor.start()
+        self.open(listen(*self._where))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._acceptor.close()
-        await self._acceptor.wait_closed()
-        for connection in list(self.connections):
-            connection.abort()
-        await self._empty.wait()
+        await self.close()
         self.reap()
         self._children.close()
 
@@ -112,16 +102,13 @@ class EventsServer:
 
     def add(self, connection: EventsConnection) -> None:
         """A peer has connected."""
-        self.connections.add(connection)
-        self._empty.clear()
+        super().add(connection)
         say(f"event: connection {connection.peer}")
 
     def discard(self, connection: EventsConnection) -> None:
         """The connection has ended, whoever ended it."""
         say(f"event: end of {connection.peer}")
-        self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
+        super().discard(connection)
 
     def signal_received(self, number: signal.Signals) -> None:
         """A signal has come."""

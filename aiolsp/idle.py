@@ -51,9 +51,9 @@ from collections.abc import Sequence
 from typing import cast
 
 from aiolsp.cli import execute, program_parser, ready, say
-from aiolsp.linux.listener import Address, format_address, listen
-from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.linux.listener import format_address, listen
 from aiolsp.mechanisms.loop import run
+from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.timers import Timer
@@ -65,46 +65,25 @@ SLOTS = 3
 """Time slots that a connection may be silent; the book's 3 * TIMESLOT."""
 
 
-class IdleServer:
+class IdleServer(StreamServer["IdleConnection"]):
     """Takes what peers send until they fall silent: ``async with IdleServer(port=0) as server: server.addresses``.
 
     *timeslot* in seconds. Raises ListenError if the port cannot be had.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, *, timeslot: float = 5.0) -> None:
-        self.connections: set[IdleConnection] = set()
-        self.addresses: list[Address] = []
+        super().__init__(lambda: IdleConnection(self))
         self.idle_timeout = SLOTS * timeslot
         self._where = host, port
 
     async def __aenter__(self) -> IdleServer:
-        listeners = listen(*self._where)
-        self.addresses = [listener.getsockname() for listener in listeners]
         self.timers = TimerDriver()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._acceptor = Acceptor(listeners, lambda: IdleConnection(self))
-        self._acceptor.start()
+        self.open(listen(*self._where))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._acceptor.close()
-        await self._acceptor.wait_closed()
-        for connection in list(self.connections):
-            connection.abort()
-        await self._empty.wait()
+        await self.close()
         self.timers.close()
-
-    def add(self, connection: IdleConnection) -> None:
-        """A peer has connected."""
-        self.connections.add(connection)
-        self._empty.clear()
-
-    def discard(self, connection: IdleConnection) -> None:
-        """The connection has ended, whoever ended it."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
 
 
 class IdleConnection(asyncio.Protocol):
