@@ -8,16 +8,12 @@ Facts (both loops, this kernel)
     - The default marks differ: stock resumes at 16 KiB, uvloop at 16 bytes. uvloop writes at the end of its turn, but
       over the high-water mark it tries at once: crossing it means on both that the kernel did not take the data.
     - What ``call_soon`` is given while a turn's events are handled runs when all of them have been.
-    - ``connect_read_pipe`` aborts uvloop's process on a regular file, and ``add_reader`` leaves a terminal
-      non-blocking, for the shell too.
 Consequence
-    A protocol must set its own marks and act on them, or one member that does not read takes all the memory. stdin
-    cannot be the loop's own.
+    A protocol must set its own marks and act on them, or one member that does not read takes all the memory.
 Decision
     Who hears what, who is dropped and who waits is decided in sansio/chat.py; here decisions are carried out. All that
     is said in a turn of the loop goes out in one write per member, from one ``call_soon``. Over ``--high-water`` a
-    member lags: floods wait for it, lines do not, and after 1 s it is dropped. The client splices, one splice per event
-    of a private epoll.
+    member lags: floods wait for it, lines do not, and after 1 s it is dropped. The client is mechanisms/splicing.py.
 Price
     A line leaves at the end of its turn, not at once; a member that does not read holds up a flood for a second.
     1,000 members saying 10 lines of 50 bytes a second each heard all, 9.9 million deliveries a second for 3 s, on less
@@ -48,7 +44,6 @@ import argparse
 import asyncio
 import logging
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -56,11 +51,10 @@ from typing import cast
 
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.listener import format_address, listen
-from aiolsp.linux.splice import SplicePipe
-from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
+from aiolsp.mechanisms.splicing import converse
 from aiolsp.sansio.chat import ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
 from aiolsp.tracing import trace
 
@@ -249,75 +243,6 @@ class ChatConnection(asyncio.Protocol):
         return asyncio.get_running_loop().time()
 
 
-class ChatClient:
-    """Carries *source* to the server and what the server sends to *target*, without a copy in this process."""
-
-    def __init__(self, connection: socket.socket, source: int = 0, target: int = 1) -> None:
-        self._connection = connection
-        self._receiving = connection.dup()
-        self._up = SplicePipe(source, connection.fileno())
-        self._down = SplicePipe(self._receiving.fileno(), target)
-        self._watcher = EpollWatcher()
-
-    async def run(self) -> None:
-        """Until the server closes. Raises OSError if the connection breaks or *target* is gone."""
-        sending = asyncio.create_task(self._send())
-        try:
-            await self._carry(self._down)
-        finally:
-            sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
-
-    def close(self) -> None:
-        """Close the connection and the pipes."""
-        self._watcher.close()
-        self._up.close()
-        self._down.close()
-        self._receiving.close()
-        self._connection.close()
-
-    async def _send(self) -> None:
-        # If the server is gone, the other direction says so.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            await self._carry(self._up)
-            self._connection.shutdown(socket.SHUT_WR)
-
-    async def _carry(self, pipe: SplicePipe) -> None:
-        while (wait := pipe.waits_for) is not None:
-            await self._wait(*wait)
-            pipe.move()
-
-    async def _wait(self, fd: int, flags: int) -> None:
-        happened = asyncio.Event()
-        try:
-            self._watcher.add(fd, flags, lambda *_: happened.set())
-        except PermissionError:
-            await asyncio.sleep(0)  # a regular file is always ready, and epoll refuses it
-            return
-        try:
-            await happened.wait()
-        finally:
-            self._watcher.remove(fd)
-
-
-async def connect(host: str, port: int) -> socket.socket:
-    """A non-blocking socket connected to the first address of *host* that answers. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        connection = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
-        try:
-            await loop.sock_connect(connection, address)
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            return connection
-    assert failure is not None
-    raise failure
-
-
 async def serve(options: argparse.Namespace) -> None:
     """The server, until SIGINT or SIGTERM."""
     async with (
@@ -330,11 +255,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 async def talk(options: argparse.Namespace) -> None:
     """The client, until the server closes."""
-    client = ChatClient(await connect(options.host, options.port))
-    try:
-        await client.run()
-    finally:
-        client.close()
+    await converse(options.host, options.port)
 
 
 ROLES = {"server": serve, "client": talk}

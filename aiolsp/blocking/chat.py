@@ -44,15 +44,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import islice
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.splicing import converse
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
-from aiolsp.linux.splice import SplicePipe
 from aiolsp.sansio.chat import ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
 from aiolsp.tracing import trace
 
@@ -317,53 +316,6 @@ class ChatConnection:
             self._server.poller.modify(self.fd, events)
 
 
-class ChatClient:
-    """Carries *source* to the server and what the server sends to *target*, without a copy in this process."""
-
-    def __init__(self, connection: socket.socket, source: int = 0, target: int = 1) -> None:
-        self._connection = connection
-        self._receiving = connection.dup()
-        self._up = SplicePipe(source, connection.fileno())
-        self._down = SplicePipe(self._receiving.fileno(), target)
-
-    def run(self) -> None:
-        """Until the server closes. Raises OSError if the connection breaks or *target* is gone."""
-        sending = True
-        while (down := self._down.waits_for) is not None:
-            poller = select.poll()
-            poller.register(*down)
-            if sending and (up := self._up.waits_for) is not None:
-                poller.register(*up)
-            for fd, _ in poller.poll():
-                if fd == down[0]:
-                    self._down.move()
-                else:
-                    sending = self._send()
-
-    def close(self) -> None:
-        """Close the connection and the pipes."""
-        self._up.close()
-        self._down.close()
-        self._receiving.close()
-        self._connection.close()
-
-    def _send(self) -> bool:
-        # If the server is gone, the other direction says so.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self._up.move()
-            if self._up.waits_for is not None:
-                return True
-            self._connection.shutdown(socket.SHUT_WR)
-        return False
-
-
-def connect(host: str, port: int) -> socket.socket:
-    """A non-blocking socket connected to the first address of *host* that answers. Raises OSError."""
-    connection = socket.create_connection((host, port))
-    connection.setblocking(False)
-    return connection
-
-
 def serve(options: argparse.Namespace) -> None:
     """The server, until SIGINT or SIGTERM."""
     with (
@@ -376,11 +328,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def talk(options: argparse.Namespace) -> None:
     """The client, until the server closes."""
-    client = ChatClient(connect(options.host, options.port))
-    try:
-        client.run()
-    finally:
-        client.close()
+    converse(options.host, options.port)
 
 
 ROLES = {"server": serve, "client": talk}
