@@ -23,12 +23,13 @@ import signal
 class PidFd:
     """A descriptor (close-on-exec) for the process *pid*: ``open -> (send | wait)* -> close``.
 
-    Raises ProcessLookupError if there is no such process, or it was reaped already.
+    *fd*, if given, is a pidfd of that process that was received from another, and ours from now on. Raises
+    ProcessLookupError if there is no such process, or it was reaped already.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, fd: int | None = None) -> None:
         self.pid = pid
-        self._fd = os.pidfd_open(pid)
+        self._fd = os.pidfd_open(pid) if fd is None else fd
 
     def __enter__(self) -> PidFd:
         return self

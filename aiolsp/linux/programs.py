@@ -37,6 +37,8 @@ from aiolsp.linux.pidfd import PidFd
 Stream: TypeAlias = "int | IO[bytes]"
 """A descriptor or file that a program gets as one of its standard streams, or subprocess.DEVNULL."""
 
+STDERR = 2
+
 
 class ProgramDirectory:
     """The executable regular files of the directory *path*: ``find -> start``; ``close`` at the end.
@@ -104,6 +106,17 @@ class ProgramDirectory:
             start_new_session=True,
         )
         return RunningProgram(popen)
+
+    def start_piped(self, name: bytes, environment: Mapping[str, str]) -> tuple[RunningProgram, int]:
+        """As `start`, with a pipe for its output and our own stderr: the program, and the pipe's end to read from."""
+        read, write = os.pipe()
+        try:
+            return self.start(name, environment, stdout=write, stderr=STDERR), read
+        except OSError:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
 
 
 class RunningProgram:

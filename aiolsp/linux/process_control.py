@@ -1,0 +1,43 @@
+"""What a process may ask of the kernel about its parent and its descendants (prctl(2)); Python has no call for it.
+
+Both are about not leaving a process behind: one that is killed runs no code of its own to tidy up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process (SIGKILL) when *parent*, who has just forked it, ends.
+
+    To be called by the child first of all. The kernel watches the *thread* that forked: it must live as long as its
+    process. Raises OSError.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call, and nobody will tell
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose own parent ends, instead of init. Raises OSError."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children() -> list[int]:
+    """The process ids of this single-threaded process's children, adopted ones and the dead included (proc(5))."""
+    with open(f"/proc/self/task/{os.getpid()}/children", "rb") as table:
+        return [int(pid) for pid in table.read().split()]
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
