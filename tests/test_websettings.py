@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from aiolsp.cli import UsageError
 from aiolsp.http1.limits import Limits
+from aiolsp.static.access_log import FORMATS
 from aiolsp.static.policy import Policy
 from aiolsp.websettings import LOG_FORMATS, Listening, Settings, listening, settings_of, web_parser
-from aiolsp.websrv.access_log import FORMATS
 
 
 def told(*words: str) -> Settings:

@@ -34,8 +34,8 @@ from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT
 from aiolsp.linux.listener import format_address
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
+from aiolsp.static.phases import Phase, seconds_for
 from aiolsp.tracing import trace
-from aiolsp.websrv.phases import Phase, seconds_for
 from aiolsp.websrv.transfer import Transfer
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from aiolsp.linux.listener import Address, format_address, listen, listen_unix
 from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.static.access_log import AccessLog
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
-from aiolsp.websrv.access_log import AccessLog
 from aiolsp.websrv.connection import HttpConnection
 from aiolsp.websrv.service import Service
 

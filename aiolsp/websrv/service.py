@@ -17,12 +17,12 @@ from aiolsp.http1.response import Field
 from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.mechanisms.timers import TimerDriver
+from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.options import options_answer
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
-from aiolsp.websrv.access_log import AccessLog, LogRecord
 from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.clock import SecondClock
 
@@ -222,7 +222,7 @@ class Service:
             return
         self.hot[packet] = head + body
         if self.log is not None:
-            self._hot_records[packet] = _record(None, request, answer.status, len(body))
+            self._hot_records[packet] = LogRecord.of("", request, answer.status, len(body))
 
     def _forget_hot(self) -> None:
         self.hot.clear()
@@ -234,13 +234,13 @@ class Service:
     def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
         """Log one answer; *request* is None if it could not be read."""
         if self.log is not None:
-            self.log.add(_record(connection.peer, request, status, size))
+            self.log.add(LogRecord.of(_host(connection.peer), request, status, size))
 
     def log_again(self, connection: HttpConnection, packet: bytes) -> None:
         """Log an answer that was kept ready."""
         assert self.log is not None
         record = self._hot_records[packet]
-        self.log.add(record._replace(peer=_logged(connection.peer), seconds=time.time()))
+        self.log.add(record._replace(peer=_host(connection.peer) or "-", seconds=time.time()))
 
     async def close(self) -> None:
         """After the last connection: end threads and timers, and let go of the directory."""
@@ -251,22 +251,9 @@ class Service:
         elif trace.on:
             trace.event("!", "close", why="a thread is stuck in the disk: the directory stays open for it")
         if self.log is not None:
-            await self.log.close(1.0)
+            await asyncio.to_thread(self.log.close, 1.0)
 
 
 def _host(peer: Any) -> str:
     """The client's address without its port; "" for a unix socket, whose clients have none."""
     return str(peer[0]) if isinstance(peer, tuple) else ""
-
-
-def _logged(peer: Any) -> str:
-    return _host(peer) or "-"
-
-
-def _record(peer: Any, request: Request | None, status: int, size: int) -> LogRecord:
-    now = time.time()
-    if request is None:
-        return LogRecord(_logged(peer), now, b"", b"", (1, 1), status, size, None, None)
-    fields = request.fields
-    referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
-    return LogRecord(_logged(peer), now, request.method, request.target, request.version, status, size, referer, agent)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from aiolsp.static import phases
+from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
-from aiolsp.websrv import phases
-from aiolsp.websrv.phases import Phase
 from harness import DEADLINE, Process, Server, Shell, receive_exactly, receive_to_end
 from webclient import ask, read_reply, request, send_raw
 from webhost import hosted

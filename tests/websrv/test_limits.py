@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aiolsp.http1.limits import Limits
+from aiolsp.static.phases import Phase, seconds_for
 from aiolsp.websettings import Settings
-from aiolsp.websrv.phases import Phase, seconds_for
 from harness import Process, Shell, receive_to_end
 from webclient import read_reply, request
 from webhost import hosted

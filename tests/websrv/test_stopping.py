@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from aiolsp.websettings import Settings
 from aiolsp.websrv import WebServer
-from harness import Server, Shell, receive_exactly, receive_to_end, receive_until
+from harness import DEADLINE, READY, Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import ask, read_reply, request
 
 OLD = b"old" * 4_000_000
@@ -217,21 +218,29 @@ def test_the_access_log_has_a_line_an_answer_and_no_line_of_a_clients_making(
     assert all(line.isascii() and line.isprintable() for line in lines)
 
 
-def test_a_log_that_nobody_reads_stops_nobody(loop_name: str, tmp_path: Path) -> None:
+def test_a_server_whose_log_nobody_reads_serves_on_and_ends_within_two_seconds(loop_name: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("file")
+    reader, writer = os.pipe()
     command = Shell(loop_name).command("websrv", "", tmp_path, "--port", 0, "--log", "combined")
-    script = '"$@" 2>&1 >&3 | { read line; kill -STOP $BASHPID; }'
-    server = Server(["bash", "-c", f"exec 3>&1; {script}", "bash", *command], start_new_session=True)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
     try:
-        with server.connect() as peer:
+        assert server.stdout is not None
+        found = READY.search(server.stdout.readline().decode())
+        assert found is not None
+        with socket.create_connection(("127.0.0.1", int(found["port"])), DEADLINE) as peer:
             packet = request("/file.txt", "User-Agent: " + "x" * 1000) * 50
             for _ in range(40):
                 peer.sendall(packet)
                 for _ in range(50):
                     assert read_reply(peer).body == b"file"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(2) == 0
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
         server.kill()
+        server.wait()
+        server.stdout.close()  # type: ignore[union-attr]
+        os.close(reader)
 
 
 async def fetch(server: WebServer, target: str) -> bytes:

@@ -1,19 +1,19 @@
-"""The access log: one line an answer, in the formats that log readers know, written off the loop's thread.
+"""The access log: one line an answer, in the formats that log readers know, written by a thread of its own.
 
-A record costs the loop one append. Records are formatted and written in batches by a thread of their own, since stderr
-may be a pipe that nobody empties: then lines are dropped and counted, and the server goes on.
+A record costs whoever serves one append. Records are formatted and written in batches, since stderr may be a pipe that
+nobody empties: then lines are dropped and counted, and the server goes on.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import queue
 import select
 import threading
 import time
 from typing import NamedTuple
+
+from aiolsp.http1.messages import Request
 
 FORMATS = ("common", "combined", "json", "off")
 
@@ -42,6 +42,16 @@ class LogRecord(NamedTuple):
     size: int
     referer: bytes | None
     agent: bytes | None
+
+    @classmethod
+    def of(cls, peer: str, request: Request | None, status: int, size: int) -> LogRecord:
+        """The record of an answer given now; *request* is None if it could not be read, *peer* "" if it has no name."""
+        now = time.time()
+        if request is None:
+            return cls(peer or "-", now, b"", b"", (1, 1), status, size, None, None)
+        fields = request.fields
+        referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
+        return cls(peer or "-", now, request.method, request.target, request.version, status, size, referer, agent)
 
 
 def printable(data: bytes) -> str:
@@ -93,68 +103,56 @@ _FORMATTERS = {"common": format_common, "combined": format_combined, "json": for
 
 
 class AccessLog:
-    """Takes records on the loop's thread; a thread of its own formats and writes them to the descriptor *fd*.
+    """Takes records on any thread; a thread of its own formats and writes them to the descriptor *fd*.
 
     The thread is a daemon, and no executor's: those are waited for at exit, and a full pipe would hold the process.
     """
 
     def __init__(self, fd: int, form: str) -> None:
-        self._loop = asyncio.get_running_loop()
         self._fd = fd
         self._format = _FORMATTERS[form]
         self._waiting: list[LogRecord] = []
         self._size = self._dropped = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Future[None] | None = None
-        self._batches: queue.SimpleQueue[tuple[list[LogRecord], int] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._write_batches, name="aiolsp-log", daemon=True).start()
+        self._lock = threading.Lock()
+        self._filled, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aiolsp-log", daemon=True)
+        self._thread.start()
 
     def add(self, record: LogRecord) -> None:
         """Log *record* soon."""
-        if self._size > MAX_BACKLOG:
-            self._dropped += 1
-            return
-        self._size += RECORD_COST + len(record.method) + len(record.target)
-        self._size += len(record.referer or b"") + len(record.agent or b"")
-        self._waiting.append(record)
-        if self._timer is None and self._writing is None:
-            self._timer = self._loop.call_later(BATCH_DELAY, self._flush)
+        with self._lock:
+            if self._size > MAX_BACKLOG:
+                self._dropped += 1
+                return
+            self._size += RECORD_COST + len(record.method) + len(record.target)
+            self._size += len(record.referer or b"") + len(record.agent or b"")
+            self._waiting.append(record)
+            first = len(self._waiting) == 1
+        if first:
+            self._filled.set()
 
-    async def close(self, grace: float) -> None:
-        """Write what waits, but give up on a reader who takes longer than *grace* seconds."""
-        if self._timer is not None:
-            self._timer.cancel()
-        try:
-            async with asyncio.timeout(grace):
-                while self._writing is not None or self._waiting:
-                    if self._writing is None:
-                        self._flush()
-                    if self._writing is not None:
-                        await self._writing
-        except TimeoutError:
-            pass
-        self._batches.put(None)
+    def close(self, grace: float) -> None:
+        """Write what waits, but give up on a reader who takes longer than *grace* seconds; blocks for so long."""
+        self._closing.set()
+        self._filled.set()
+        self._thread.join(grace)
 
-    def _flush(self) -> None:
-        self._timer = None
-        self._writing = self._loop.create_future()
-        self._batches.put((self._waiting, self._dropped))
-        self._waiting, self._size, self._dropped = [], 0, 0
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            self._filled.wait()
+            self._closing.wait(BATCH_DELAY)
+            # In this order: what is added after the look, or before the end, is seen by the next turn.
+            self._filled.clear()
+            closing = self._closing.is_set()
+            self._write(*self._take())
 
-    def _written(self) -> None:
-        if self._writing is not None and not self._writing.done():
-            self._writing.set_result(None)
-        self._writing = None
-        if self._waiting and self._timer is None:
-            self._timer = self._loop.call_later(BATCH_DELAY, self._flush)
-
-    def _write_batches(self) -> None:
-        while batch := self._batches.get():
-            self._write(*batch)
-            try:
-                self._loop.call_soon_threadsafe(self._written)
-            except RuntimeError:
-                return  # the loop has closed: nobody is left to log
+    def _take(self) -> tuple[list[LogRecord], int]:
+        """What has gathered since the last time, and how many records there was no room for."""
+        with self._lock:
+            taken = self._waiting, self._dropped
+            self._waiting, self._size, self._dropped = [], 0, 0
+        return taken
 
     def _write(self, records: list[LogRecord], dropped: int) -> None:
         try:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.websrv import access_log
-from aiolsp.websrv.access_log import AccessLog, LogRecord, format_combined, format_common, format_json, printable
-from harness import DEADLINE, READY, Shell
-from webclient import read_reply, request
+from aiolsp.static import access_log
+from aiolsp.static.access_log import AccessLog, LogRecord, format_combined, format_common, format_json, printable
+from faults import wait_until
+from harness import DEADLINE
 
 RECORD = LogRecord("192.0.2.1", 0.5, b"GET", b"/a?b", (1, 1), 206, 42, b"http://x/", b'a"b\\c\xff')
 
@@ -79,35 +75,26 @@ def add_all(*records: LogRecord) -> Callable[[AccessLog], None]:
 
 
 def log_into_pipe(
-    loop_factory: Callable[[], asyncio.AbstractEventLoop],
-    use: Callable[[AccessLog], None],
-    *,
-    blocking: bool,
-    grace: float = DEADLINE,
+    use: Callable[[AccessLog], None], *, blocking: bool = True, grace: float = DEADLINE
 ) -> tuple[int, int]:
     """Both ends of the pipe into which *use* has logged."""
     reader, writer = os.pipe()
     os.set_blocking(writer, blocking)
-
-    async def main() -> None:
-        log = AccessLog(writer, "combined")
-        use(log)
-        await log.close(grace)
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    log = AccessLog(writer, "combined")
+    use(log)
+    log.close(grace)
     return reader, writer
 
 
-def test_a_log_that_is_closed_has_written_what_it_took(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    reader, writer = log_into_pipe(loop_factory, add_all(RECORD, RECORD, RECORD), blocking=True)
+def test_a_log_that_is_closed_has_written_what_it_took() -> None:
+    reader, writer = log_into_pipe(add_all(RECORD, RECORD, RECORD))
     os.close(writer)
     with open(reader, "rb") as pipe:
         assert pipe.read().count(b"\n") == 3
 
 
 def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
-    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(access_log, "MAX_BACKLOG", 40_000)
     large = RECORD._replace(agent=b"x" * 10_000)
@@ -118,7 +105,7 @@ def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
             log.add(large)
         held.append(len(log._waiting))
 
-    reader, writer = log_into_pipe(loop_factory, flood, blocking=True)
+    reader, writer = log_into_pipe(flood)
     os.close(writer)
     with open(reader, "rb") as pipe:
         lines = pipe.read().splitlines()
@@ -126,12 +113,10 @@ def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
     assert lines[-1] == b"96 more requests were not logged: the log is not read fast enough"
 
 
-def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(
-    loop_factory: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
+def test_a_pipe_that_somebody_made_non_blocking_loses_nothing() -> None:
     large = RECORD._replace(agent=b"x" * 1000)
     count = 500
-    reader, writer = log_into_pipe(loop_factory, add_all(*[large] * count), blocking=False, grace=0.1)
+    reader, writer = log_into_pipe(add_all(*[large] * count), blocking=False, grace=0.1)
     data = b""
     while data.count(b"\n") < count:
         data += os.read(reader, 1 << 16)
@@ -140,46 +125,28 @@ def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(
     os.close(reader)
 
 
-def test_a_reader_that_is_gone_ends_the_log_and_not_the_server(
-    loop_factory: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
+def test_a_reader_that_is_gone_ends_the_log_and_not_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "BATCH_DELAY", 0.0)
     reader, writer = os.pipe()
     os.close(reader)
-
-    async def main() -> None:
-        log = AccessLog(writer, "json")
-        for _ in range(3):
-            log.add(RECORD)
-            log._flush()
-            assert log._writing is not None
-            await log._writing
-        await log.close(DEADLINE)
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    log = AccessLog(writer, "json")
+    for _ in range(3):
+        log.add(RECORD)
+        wait_until(lambda: not log._waiting, "the record taken")
+    log.close(DEADLINE)
+    assert not log._thread.is_alive()
     os.close(writer)
 
 
-def test_a_server_whose_log_nobody_reads_serves_on_and_ends_within_two_seconds(loop_name: str, tmp_path: Path) -> None:
-    (tmp_path / "file.txt").write_text("file")
-    reader, writer = os.pipe()
-    command = Shell(loop_name).command("websrv", "", tmp_path, "--port", 0, "--log", "combined")
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
+def test_records_of_many_threads_are_all_written() -> None:
+    def add_by_threads(log: AccessLog) -> None:
+        threads = [threading.Thread(target=add_all(*[RECORD] * 100), args=(log,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+
+    reader, writer = log_into_pipe(add_by_threads)
     os.close(writer)
-    try:
-        assert server.stdout is not None
-        found = READY.search(server.stdout.readline().decode())
-        assert found is not None
-        with socket.create_connection(("127.0.0.1", int(found["port"])), DEADLINE) as peer:
-            packet = request("/file.txt", "User-Agent: " + "x" * 1000) * 50
-            for _ in range(40):
-                peer.sendall(packet)
-                for _ in range(50):
-                    assert read_reply(peer).body == b"file"
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(2) == 0
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()  # type: ignore[union-attr]
-        os.close(reader)
+    with open(reader, "rb") as pipe:
+        assert pipe.read().count(b"\n") == 400
