@@ -28,7 +28,7 @@ def await_news(zygote, kind):
                 return news
 
 def say(*words):
-    print(*words, flush=True)
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())  # one write: several processes speak
 """
 
 
