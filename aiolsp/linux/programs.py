@@ -81,6 +81,11 @@ class ProgramDirectory:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return name
 
+    def holds(self, fd: int) -> bool:
+        """Whether the open file *fd* stands in this directory or below it, by whatever name it was reached."""
+        own, other = (os.readlink(f"/proc/self/fd/{number}") for number in (self._fd, fd))
+        return f"{other}/".startswith(own.rstrip("/") + "/")
+
     def start(
         self,
         name: bytes,

@@ -22,6 +22,7 @@ from aiolsp.http1.target import RequestTarget, directory_location
 from aiolsp.linux.beneath import Opened, open_beneath
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy
+from aiolsp.static.scripts import Scripts
 
 HTML = b"text/html; charset=utf-8"
 
@@ -91,13 +92,15 @@ class Wanted(NamedTuple):
 class DocumentRoot:
     """The directory that is served, by its descriptor: renaming or replacing its path later changes nothing.
 
-    Raises OSError if *path* is not a directory that can be opened.
+    What is one of the *scripts* is never served as a file: its source is nobody's business. Raises OSError if *path* is
+    not a directory that can be opened.
     """
 
-    def __init__(self, path: str, policy: Policy, *, small: int = 0) -> None:
+    def __init__(self, path: str, policy: Policy, *, small: int = 0, scripts: Scripts | None = None) -> None:
         self.path = os.path.abspath(path)
         self.policy = policy
         self.small = small
+        self._scripts = scripts
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._common = common_fields(policy)
 
@@ -139,6 +142,8 @@ class DocumentRoot:
 
     def _served(self, segments: tuple[bytes, ...]) -> bool:
         """Whether names as these are served at all."""
+        if self._scripts is not None and segments and segments[0] in self._scripts.names:
+            return False
         visible = segments[1:] if segments[:1] == (WELL_KNOWN,) else segments
         return self.policy.dotfiles or not any(name.startswith(b".") for name in visible)
 
@@ -151,6 +156,7 @@ class DocumentRoot:
             if not self.policy.listing:
                 raise
         items, more = listing.read_directory(fd, self.policy)
+        items = [item for item in items if self._served((*segments, item.name))]
         return self._page(200, listing.page(segments, items, more=more))
 
     def _regular(self, segments: Sequence[bytes], wanted: Wanted, known: Resource | None) -> Resource:
@@ -242,7 +248,11 @@ class DocumentRoot:
         return self._page(404, page.body or b"") if page.body is not None else self.error(404)
 
     def _open(self, segments: Sequence[bytes]) -> Opened:
-        return open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks)
+        opened = open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks)
+        if self._scripts is not None and self._scripts.hold(opened.fd):
+            os.close(opened.fd)
+            raise FileNotFoundError
+        return opened
 
     def _page(self, status: int, body: bytes, *extra: Field) -> Resource:
         return Resource(status, (*self._common, (b"Content-Type", HTML), *extra), len(body), body)
