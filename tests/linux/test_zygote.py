@@ -16,7 +16,7 @@ import pytest
 from aiolsp.linux.pidfd import PidFd
 from harness import Process
 
-PARENT = """
+PARENT = r"""
 import os, select, signal, socket, subprocess, sys, time
 from aiolsp.linux.zygote import *
 
