@@ -89,13 +89,12 @@ class HttpConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
         self.peer = transport.get_extra_info("peername")
-        self._service.join(self)
         self._service.timers.add(self._timer)
-        if self._service.overcrowded(self.peer):
+        if self._service.join(self):
+            self._rest()
+        else:
             self.refuse(ProtocolError(503, "too many connections"))
             self._flush()
-        else:
-            self._rest()
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what was answered a moment ago; else go the long way."""

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from http import HTTPMethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
-from aiolsp.http1.response import Field
 from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.mechanisms.timers import TimerDriver
+from aiolsp.sansio.crowd import Crowd, host_of
 from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
-from aiolsp.static.options import options_answer
+from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
@@ -29,13 +27,6 @@ from aiolsp.websrv.clock import SecondClock
 if TYPE_CHECKING:
     from aiolsp.websrv.connection import HttpConnection
 
-ALLOW: Field = (b"Allow", b"GET, HEAD, OPTIONS")
-
-RETRY_AFTER: Field = (b"Retry-After", b"1")
-"""Seconds; a queue of the default length empties in less on any disk."""
-
-KNOWN_METHODS = frozenset(method.value.encode() for method in HTTPMethod)
-
 STUCK = 0.5
 """Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
 
@@ -44,9 +35,6 @@ HOT_PAYLOAD = 64 * 1024
 
 HOT_SIZE = 16 * 1024 * 1024
 """Bytes of all ready answers and their requests; they live for a second at the most."""
-
-CROWD = 256
-"""Connections over the limit that are told so; those beyond are closed without a word."""
 
 Waiter = tuple["HttpConnection", Request]
 
@@ -69,23 +57,20 @@ class Service:
         self._hot_size = 0
         self._hot_records: dict[bytes, LogRecord] = {}
         self._loading: dict[Key, list[Waiter]] = {}
-        self._per_address: Counter[str] = Counter()
+        self.crowd = Crowd(settings.limits.max_connections, settings.limits.max_per_address)
         self._emptied: asyncio.Future[None] | None = None
 
     # Connections
 
-    def join(self, connection: HttpConnection) -> None:
-        """Count *connection* among the live ones."""
+    def join(self, connection: HttpConnection) -> bool:
+        """Count *connection* among the live ones; False if it is one too many."""
         self.connections.add(connection)
-        self._per_address[_host(connection.peer)] += 1
+        return self.crowd.join(connection.peer)
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* is gone."""
         self.connections.discard(connection)
-        host = _host(connection.peer)
-        self._per_address[host] -= 1
-        if not self._per_address[host]:
-            del self._per_address[host]
+        self.crowd.leave(connection.peer)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -95,40 +80,22 @@ class Service:
             self._emptied = self.loop.create_future()
             await self._emptied
 
-    def admits(self) -> bool:
-        """Whether there is room for one more connection, if only to be told that there is none."""
-        return len(self.connections) < self.settings.limits.max_connections + CROWD
-
-    def overcrowded(self, peer: Any) -> bool:
-        """Whether the newest connection, from *peer*, is one too many."""
-        limits = self.settings.limits
-        host = _host(peer)
-        too_many_from_it = bool(host) and self._per_address[host] > limits.max_per_address
-        return too_many_from_it or len(self.connections) > limits.max_connections
-
     # Answers
 
     def answer(self, connection: HttpConnection, request: Request) -> None:
         """See to it that *connection* gets the answer to *request*, at once or later."""
-        if request.method in (b"GET", b"HEAD"):
+        if asks_for_file(request):
             self._answer_file(connection, request)
-        elif request.method == b"OPTIONS":
-            connection.send(request, options_answer(self.settings.policy, request.fields))
-        elif request.method in KNOWN_METHODS:
-            connection.send(request, self.error(405, "", ALLOW))
         else:
-            connection.send(request, self.error(501, ""))
+            connection.send(request, answer_without_file(self.root, request))
 
     def reads_body(self, request: Request) -> bool:
         """Whether the answer to *request* comes after its body."""
-        return request.method in (b"GET", b"HEAD", b"OPTIONS")
+        return reads_body(request)
 
-    def error(self, status: int, detail: str, *extra: Field) -> Answer:
+    def error(self, status: int, detail: str = "") -> Answer:
         """An answer that says what is wrong, and no more."""
-        if status == 503:
-            extra = (*extra, RETRY_AFTER)
-        page = self.root.error(status, detail, *extra)
-        return Answer(status, page.whole, (page.body or b"",), page.size)
+        return error_answer(self.root, status, detail)
 
     def _answer_file(self, connection: HttpConnection, request: Request) -> None:
         key = Key(request.target.partition(b"?")[0], request.fields.combined(b"accept-encoding"))
@@ -234,13 +201,13 @@ class Service:
     def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
         """Log one answer; *request* is None if it could not be read."""
         if self.log is not None:
-            self.log.add(LogRecord.of(_host(connection.peer), request, status, size))
+            self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
 
     def log_again(self, connection: HttpConnection, packet: bytes) -> None:
         """Log an answer that was kept ready."""
         assert self.log is not None
         record = self._hot_records[packet]
-        self.log.add(record._replace(peer=_host(connection.peer) or "-", seconds=time.time()))
+        self.log.add(record._replace(peer=host_of(connection.peer) or "-", seconds=time.time()))
 
     async def close(self) -> None:
         """After the last connection: end threads and timers, and let go of the directory."""
@@ -252,8 +219,3 @@ class Service:
             trace.event("!", "close", why="a thread is stuck in the disk: the directory stays open for it")
         if self.log is not None:
             await asyncio.to_thread(self.log.close, 1.0)
-
-
-def _host(peer: Any) -> str:
-    """The client's address without its port; "" for a unix socket, whose clients have none."""
-    return str(peer[0]) if isinstance(peer, tuple) else ""

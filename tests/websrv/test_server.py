@@ -118,7 +118,7 @@ def test_two_hundred_mixed_requests_leave_no_descriptor(loop_name: str, site: Pa
                     assert exchange(peer, "/large.bin", asked).status in (200, 206, 412, 416)
         peer.close()
         host.wait_until(lambda: not host.service.connections and descriptors() == before, "everything closed")
-        assert host.call(lambda: (len(host.service.timers.timers), len(host.service._per_address))) == (0, 0)
+        assert host.call(lambda: (len(host.service.timers.timers), host.service.crowd.present)) == (0, 0)
 
 
 def test_a_full_queue_is_503_with_retry_after_at_once_and_what_is_in_memory_is_served(
