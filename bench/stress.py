@@ -36,7 +36,7 @@ from load.find_max import best, find_max, search_json, search_report
 from load.from_files import compare_results, read_result
 from load.generator import Generator, open_generator
 from load.live import live_view
-from load.local_server import ServerTrouble, local_server
+from load.local_server import local_server
 from load.machine import machine_record
 from load.measurement import Measurement
 from load.options import ROUNDS, compare_parser, make_plan, stress_parser
@@ -44,6 +44,7 @@ from load.plan import Plan
 from load.plot import write_plot
 from load.probe import probe
 from load.report import headline, json_report, text_report
+from load.server_process import ServerTrouble
 from load.slow import SlowResult, load_slowly
 from load.slow_report import slow_json, slow_report
 from load.summary import Summary, summarize

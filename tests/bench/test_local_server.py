@@ -11,7 +11,8 @@ import pytest
 
 import stress
 from harness import DEADLINE, Process
-from load.local_server import ServerTrouble, local_server
+from load.local_server import local_server
+from load.server_process import ServerTrouble
 
 Ours = Callable[[str], list[str]]
 
