@@ -1,0 +1,137 @@
+"""A server under comparison: its address, its processor time, its memory, its descriptors; of all its processes.
+
+psutil adds up a process and all below it. Processor time includes that of children which have ended and were waited
+for, so a server that starts a process for each request is charged for them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from time import monotonic_ns
+from typing import Self
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+from load.server_process import LOOK, PATIENCE, ServerProcess, ServerTrouble
+from versus.outcome import Outcome
+
+SILENCE = 10.0
+"""Seconds without any answer after which a server counts as one that hangs."""
+
+
+SPARE = 8
+"""Descriptors that a server may have opened for itself meanwhile: uvloop does at its first connection."""
+
+
+class Server:
+    """``with Server(command, "echo on uvloop") as server: server.address``.
+
+    With *port*, the server is up when that can be connected to; without, when it has printed its ready line.
+    """
+
+    def __init__(
+        self, command: Sequence[str], name: str, *, port: int | None = None, processors: frozenset[int] | None = None
+    ) -> None:
+        self._process = ServerProcess(command, name, processors=processors)
+        self._port = port
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._process)
+            if self._port is None:
+                self.address = self._process.until_ready()
+            else:
+                self._process.until_listening(self._port)
+                self.address = ("127.0.0.1", self._port)
+            self._leave = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
+    def output(self, start: int = 0) -> bytes:
+        """What it has printed so far, from the byte *start*."""
+        return self._process.output(start)
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
+        return sum(sum(process.cpu_times()[:4]) for process in self._processes())
+
+    def memory(self) -> int:
+        """Resident bytes, shared pages counted by their share (PSS)."""
+        return sum(process.memory_full_info().pss for process in self._processes())
+
+    def connect(self) -> socket.socket:
+        """A blocking socket connected to it, with a deadline on every call. Raises OSError."""
+        return socket.create_connection(self.address, timeout=SILENCE)
+
+    def memory_per_connection(self, count: int) -> float:
+        """Bytes that each of *count* idle connections takes. Raises ServerTrouble if they are not all accepted."""
+        with self.connections(1):
+            pass  # what the first one needs once is not its own
+        before = self.memory()
+        with self.connections(count):
+            return max(self.memory() - before, 0) / count
+
+    @contextmanager
+    def connections(self, count: int) -> Iterator[list[socket.socket]]:
+        """So many connections that the server has accepted, and that it has closed again after the block."""
+        before = self._descriptors()
+        with ExitStack() as stack:
+            peers = [stack.enter_context(self.connect()) for _ in range(count)]
+            self._wait_until(lambda: self._descriptors() >= before + count, f"did not accept {count} connections")
+            yield peers
+        self._wait_until(lambda: self._descriptors() <= before + SPARE, "did not close its connections")
+
+    def _descriptors(self) -> int:
+        return sum(process.num_fds() for process in self._processes())
+
+    def _wait_until(self, holds: Callable[[], bool], complaint: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            if time.monotonic() > deadline:
+                raise ServerTrouble(f"the server {complaint} within {PATIENCE} s")
+            time.sleep(LOOK)
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        try:
+            first = psutil.Process(self.pid)
+            found = [first, *first.children(recursive=True)]
+        except psutil.Error:
+            raise ServerTrouble("the server has ended") from None
+        for process in found:
+            # A child may end between the look and the use: what it used is then its parent's.
+            if process.is_running():
+                yield process
+
+
+@contextmanager
+def measured(server: Server) -> Iterator[Outcome]:
+    """An outcome to fill in the block; time and processor time are added at its end."""
+    outcome = Outcome()
+    # What lives now lives for the whole run: the collector need not look at it in the middle of a measurement.
+    gc.collect()
+    gc.freeze()
+    try:
+        seconds, own, begin = server.cpu_seconds(), own_seconds(), monotonic_ns()
+        yield outcome
+        outcome.elapsed += monotonic_ns() - begin
+        outcome.generator_seconds += own_seconds() - own
+        outcome.server_seconds += server.cpu_seconds() - seconds
+    finally:
+        gc.unfreeze()
+
+
+def own_seconds() -> float:
+    """Processor time of this process and of the children that it has waited for."""
+    return sum(os.times()[:4])
