@@ -112,6 +112,7 @@ class ChatServer:
 
     def add(self, peer: socket.socket, address: Address) -> None:
         """A peer has connected: it joins the room or is rejected."""
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = ChatConnection(self, peer, address)
         self.connections[connection.fd] = connection
         self.carry_out(self.room.join(connection))
