@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from urllib.parse import SplitResult, urlsplit
 
 from aiolsp.cli import UsageError
@@ -13,6 +15,10 @@ from load.units import SECOND
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent again when a kept connection closed before any answer (RFC 9110 section 9.2.2)."""
+
+
+NUMBER = b"{n}"
+"""In a numbered plan, stands for the number of the request in paths and fields."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Plan:
     client: str = "aiohttp"
     churn: bool = False
     pipeline: int = 1
+    numbered: bool = False
+    """Whether each request is to differ from every other, by NUMBER; like *pipeline*, of the wire client."""
     good_statuses: frozenset[int] = GOOD_STATUSES
     expect: bytes | None = None
     verify_tls: bool = True
@@ -82,6 +90,14 @@ class Plan:
         if self.churn and "connection" not in names:
             lines.append("Connection: close")
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+
+    def requests(self) -> Iterator[bytes]:
+        """The requests in turn, without end, ready to be sent."""
+        ready = [self.request_bytes(path) for path in self.paths]
+        if not self.numbered:
+            return cycle(ready)
+        pieces = cycle([request.split(NUMBER) for request in ready])
+        return ((b"%d" % number).join(parts) for number, parts in enumerate(pieces))
 
 
 def share(plan: Plan, index: int, of: int) -> Plan:

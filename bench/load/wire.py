@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from itertools import cycle
 from time import monotonic_ns
 from typing import Self, cast
 
@@ -39,7 +37,7 @@ class WireClient:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.requests: Iterator[bytes] = cycle([plan.request_bytes(path) for path in plan.paths])
+        self.requests = plan.requests()
         self.known_heads: dict[bytes, Head] = {}
         self._tls = tls_context(plan)
 

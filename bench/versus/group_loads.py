@@ -12,7 +12,7 @@ from time import monotonic_ns
 
 from load.server_process import LOOK, PATIENCE, ServerTrouble
 from load.units import SECOND
-from versus.loads import READ_SIZE, Load
+from versus.loads import READ_SIZE, SocketLoad
 from versus.outcome import Figures, Outcome
 from versus.servers import SILENCE, Server, measured
 
@@ -21,7 +21,7 @@ MIB = 1 << 20
 LINE = b"a line of sixty-four bytes, as people say them, more or less ..\n"
 
 
-class Fanout(Load):
+class Fanout(SocketLoad):
     """A chat room: some members speak at once, and all others hear each of them.
 
     A burst is over when the last member has heard the last line of it; that is the latency. A unit is a delivery.
@@ -85,7 +85,7 @@ class Fanout(Load):
 _COUNTS = re.compile(rb"end of stream: (\d+) bytes in (\d+) wake-ups: (\d+) recv, (\d+) EAGAIN")
 
 
-class Stream(Load):
+class Stream(SocketLoad):
     """A connection for each MiB: all of it in one go, the end of the stream, until the server has closed.
 
     The server counts its wake-ups and calls by itself, and prints them for each connection.
@@ -125,7 +125,7 @@ STEP, STEP_PAUSE = 20, 0.002
 """Touches at once before a pause (seconds), so that expiries are late by the timers and not by each other."""
 
 
-class Expiry(Load):
+class Expiry(SocketLoad):
     """Connections with a timer each: every one is touched some times, and then all are left alone until they expire.
 
     A unit is a touch, and processor time is of the touches alone; the latency is how late the server closed. There is

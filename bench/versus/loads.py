@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from time import monotonic_ns
 from typing import Self
@@ -19,11 +20,14 @@ from versus.servers import SILENCE, Server, measured
 
 READ_SIZE = 1 << 20
 
+Lanes = dict[int, tuple[socket.socket, int, list[bytes]]]
+"""By descriptor: the socket, when its exchange began, what has come."""
+
 LOST = 0.5
 """Seconds after which a datagram without an echo counts as lost."""
 
 
-class Load:
+class SocketLoad(ABC):
     """What the loads share: a server, an epoll, sockets that are closed at the end."""
 
     def __init__(self, server: Server, *, idle: int = 0) -> None:
@@ -43,6 +47,10 @@ class Load:
         """Memory for each of *idle* connections, if any are asked for."""
         return {"memory": self._server.memory_per_connection(self._idle)} if self._idle else {}
 
+    @abstractmethod
+    def run(self, seconds: float) -> Outcome:
+        """See ``rounds.Load``."""
+
     def watch(self, peer: socket.socket) -> None:
         """Have *peer* reported when something comes; it is closed at the end if it is not closed before."""
         peer.setblocking(False)
@@ -56,7 +64,7 @@ class Load:
         return events
 
 
-class PingPong(Load):
+class PingPong(SocketLoad):
     """Connections on which the same message goes to and fro."""
 
     def __init__(self, server: Server, *, connections: int, message: bytes, idle: int = 0) -> None:
@@ -115,7 +123,7 @@ class PingPong(Load):
             outcome.fail("not the bytes that were sent")
 
 
-class Datagrams(Load):
+class Datagrams(SocketLoad):
     """UDP sockets, a datagram under way on each."""
 
     def __init__(self, server: Server, *, sockets: int, message: bytes) -> None:
@@ -157,7 +165,7 @@ class Datagrams(Load):
         return outcome
 
 
-class Exchanges(Load):
+class Exchanges(SocketLoad):
     """A connection for each exchange: say something, end the stream if asked to, read to the end."""
 
     def __init__(
@@ -173,8 +181,8 @@ class Exchanges(Load):
         """So many at a time, the next when one is over."""
         with measured(self._server) as outcome, ExitStack() as stack:
             deadline = monotonic_ns() + round(seconds * SECOND)
-            lanes: dict[int, tuple[socket.socket, int, list[bytes]]] = {}
-            stack.callback(lambda: [peer.close() for peer, _, _ in lanes.values()])
+            lanes: Lanes = {}
+            stack.callback(self._abandon, lanes)
             for _ in range(self._lanes):
                 self._begin(lanes)
             while lanes:
@@ -192,7 +200,7 @@ class Exchanges(Load):
                         self._begin(lanes)
         return outcome
 
-    def _begin(self, lanes: dict[int, tuple[socket.socket, int, list[bytes]]]) -> None:
+    def _begin(self, lanes: Lanes) -> None:
         started = monotonic_ns()
         peer = self._server.connect()
         lanes[peer.fileno()] = peer, started, []
@@ -200,6 +208,10 @@ class Exchanges(Load):
         if self._half_close:
             peer.shutdown(socket.SHUT_WR)
         self.watch(peer)
+
+    def _abandon(self, lanes: Lanes) -> None:
+        for peer, _, _ in lanes.values():
+            peer.close()
 
     def _settle(self, outcome: Outcome, answer: bytes, latency: int) -> None:
         if answer == self._answer:

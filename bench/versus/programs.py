@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from versus import rounds
 from versus.group_loads import Expiry, Fanout, Stream
-from versus.loads import Datagrams, Exchanges, Load, PingPong
-from versus.rounds import Case, Entrant
+from versus.loads import Datagrams, Exchanges, PingPong, SocketLoad
+from versus.rounds import Case, Entrant, Load
 from versus.servers import Server
 
 SHELLS = ("uvloop", "asyncio", "blocking")
@@ -42,7 +41,7 @@ class Spec:
     latency: str
     options: Callable[[bool], Sequence[str]]
     """The server's options, given whether it must be quick."""
-    load: Callable[[Server, bool], Load]
+    load: Callable[[Server, bool], SocketLoad]
     files: dict[str, bytes] | None = None
     """Programs in a directory that the server's ``--cgi-dir`` is to be."""
 
@@ -181,7 +180,7 @@ def _case(spec: Spec, quick: bool, processors: frozenset[int] | None) -> Case:
 
 
 @contextmanager
-def _open(spec: Spec, shell: str, quick: bool, processors: frozenset[int] | None) -> Iterator[rounds.Load]:
+def _open(spec: Spec, shell: str, quick: bool, processors: frozenset[int] | None) -> Iterator[Load]:
     with ExitStack() as stack:
         directory = _directory(stack, spec.files)
         words = command(spec.program, shell, "server", *spec.options(quick), *directory)
@@ -198,5 +197,3 @@ def _directory(stack: ExitStack, files: dict[str, bytes] | None) -> tuple[str, .
         path.write_bytes(content)
         path.chmod(0o755)
     return ("--cgi-dir", directory)
-
-

@@ -169,9 +169,7 @@ class CaseResult:
             "reference": self.reference,
             "ended": self.ended,
             "contenders": [asdict(contender) | _medians(contender) for contender in self.contenders],
-            "ratios": [
-                {"of": name, "figure": figure, "ratio": asdict(ratio)} for name, figure, ratio in self.ratios()
-            ],
+            "ratios": [{"of": name, "figure": figure, "ratio": asdict(ratio)} for name, figure, ratio in self.ratios()],
             "goals": [_goal_json(judgement) for judgement in self.judgements()],
         }
 

@@ -19,7 +19,6 @@ from load.server_process import ServerTrouble
 from versus.outcome import Figures, Outcome
 from versus.results import CaseResult, Contender, Goal
 
-
 INTERRUPTED = "interrupted"
 
 
