@@ -3,9 +3,9 @@
 Book p. 289, listing 15-1: processpool<T>, whose parent gives connections to its children in turn.
 
 A worker is STARTING until it says that it is ready, READY while it gets connections, DRAINING while it finishes those
-it has. It belongs to a slot, one of *processes*; a slot whose worker has ended is filled again: at once, or, if it
-ended within a second of its start, after a pause that doubles each time. `reload` replaces the workers slot by slot, and an
-old one drains only when its successor is ready: a successor that cannot start leaves the old one serving.
+it has. It belongs to a slot, one of *processes*. A slot whose worker has ended is filled again: at once, or, if it ended
+within a second of its start, after a pause that doubles each time. `reload` replaces the workers slot by slot; an old
+one drains only when its successor is ready, so that a successor that cannot start leaves the old one serving.
 Time comes in as an argument, in seconds of any steady clock. Each method returns what is to be done now.
 """
 
