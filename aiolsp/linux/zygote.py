@@ -15,7 +15,7 @@ Decision
     exits with what that returns. The zygote tells when a child has started, with a pidfd for it, when fork has failed,
     and when a child has ended. It reaps all its children: nobody else's can be among them. When its parent is gone, it
     kills what is left, and so it does with the programs that a dead child of its own had started.
-    Ctrl-C and SIGTERM are the parent's to act on: the zygote ignores them, its children have SIGTERM.
+    Ctrl-C, SIGHUP and SIGTERM are the parent's to act on: nothing comes of them here, and of SIGTERM alone in a child.
 Price
     A process more, and two messages for each child. What *target* needs is imported before the fork, or in each child.
 
@@ -83,9 +83,12 @@ class ZygoteDied(Exception):
 
 
 class Zygote:
-    """Forks now. Raises RuntimeError if this process has threads: a child would inherit the locks that they hold."""
+    """Forks now; the zygote does not keep the descriptors *but*, such as listeners.
 
-    def __init__(self, target: Target) -> None:
+    Raises RuntimeError if this process has threads: a child would inherit the locks that they hold.
+    """
+
+    def __init__(self, target: Target, but: Sequence[int] = ()) -> None:
         if len(os.listdir("/proc/self/task")) > 1:
             raise RuntimeError("a zygote is forked before any thread is started")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -95,6 +98,8 @@ class Zygote:
             self.pid = os.fork()
             if self.pid == 0:
                 ours.close()
+                for descriptor in but:
+                    os.close(descriptor)
                 _Forker(theirs, target).run()
         theirs.close()
         ours.setblocking(False)
@@ -230,7 +235,7 @@ class _Forker:
         try:
             die_with_parent(zygote)
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._control.close()

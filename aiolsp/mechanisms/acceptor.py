@@ -77,6 +77,15 @@ class Acceptor:
             listener.close()
         self.listeners = ()
 
+    def take(self, connection: socket.socket, peer: Address) -> None:
+        """Give a protocol to *connection*, non-blocking, which may have been accepted elsewhere."""
+        if self._admit is not None and not self._admit(connection, peer):
+            connection.close()
+            return
+        task = self._loop.create_task(self._connect(connection))
+        self._connecting.add(task)
+        task.add_done_callback(partial(self._connected, connection))
+
     async def finish(self) -> None:
         """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
         for listener in self.listeners:
@@ -94,12 +103,7 @@ class Acceptor:
         for connection, peer in connections:
             if trace.on:
                 trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))
-            if self._admit is not None and not self._admit(connection, peer):
-                connection.close()
-                continue
-            task = self._loop.create_task(self._connect(connection))
-            self._connecting.add(task)
-            task.add_done_callback(partial(self._connected, connection))
+            self.take(connection, peer)
         if overload and self.listeners:
             self._relieve(overload)
         elif connections:

@@ -11,7 +11,8 @@ Consequence
 Decision
     The set and that order stand here, once; a program adds what it does with the bytes.
 
-Calling sequence: open -> (add | discard)* -> close; protocols call `add` when made and `discard` when lost.
+Calling sequence: open -> (add | discard)* -> close; protocols call `add` when made and `discard` when lost. A process
+of a pool does not open: its connections come by an `Intake`.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ class StreamServer(Generic[ConnectionT]):
         self.connections: set[ConnectionT] = set()
         self.addresses: list[Address] = []
         self._protocol_factory = protocol_factory
+        self._acceptor: Acceptor | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def open(self, listeners: Sequence[socket.socket]) -> None:
         """Accept on *listeners*, which are the server's from now on."""
         self.addresses = [listener.getsockname() for listener in listeners]
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._acceptor = Acceptor(listeners, self._protocol_factory)
         self._acceptor.start()
 
@@ -60,8 +62,9 @@ class StreamServer(Generic[ConnectionT]):
 
     async def close_listeners(self) -> None:
         """Accept no more; what was accepted has its protocol by the time this returns."""
-        self._acceptor.close()
-        await self._acceptor.wait_closed()
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
 
     async def empty(self) -> None:
         """Wait until no connection is left."""

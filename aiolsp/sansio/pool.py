@@ -3,9 +3,9 @@
 Book p. 289, listing 15-1: processpool<T>, whose parent gives connections to its children in turn.
 
 A worker is STARTING until it says that it is ready, READY while it gets connections, DRAINING while it finishes those
-it has. It belongs to a slot, one of *processes*. A slot whose worker has ended is filled again: at once, or, if it ended
-within a second of its start, after a pause that doubles each time. `reload` replaces the workers slot by slot; an old
-one drains only when its successor is ready, so that a successor that cannot start leaves the old one serving.
+it has. It belongs to a slot, one of *processes*. A slot whose worker has ended is filled again: at once, or, if it
+ended within a second of its start, after a pause that doubles each time. `reload` replaces the workers slot by slot;
+an old one drains only when its successor is ready, so that a successor that cannot start leaves the old one serving.
 Time comes in as an argument, in seconds of any steady clock. Each method returns what is to be done now.
 """
 
@@ -88,11 +88,12 @@ class PoolPlan:
     def __init__(self, processes: int, max_processes: int, grace: float) -> None:
         if not 0 < processes <= max_processes:
             raise ValueError(f"{processes} processes of at most {max_processes} cannot be")
+        self.processes = processes
         self.workers: list[Worker] = []
         self.generation = 0
         self.closing = False
         self._max = max_processes
-        self._grace = grace
+        self.grace = grace
         self._slots = [_Slot() for _ in range(processes)]
         self._turn = 0
 
@@ -197,7 +198,7 @@ class PoolPlan:
 
     def _drain(self, worker: Worker, now: float) -> Decision:
         worker.state = State.DRAINING
-        worker.kill_at = now + self._grace
+        worker.kill_at = now + self.grace
         return Drain(worker)
 
     def _replace(self, now: float) -> list[Decision]:

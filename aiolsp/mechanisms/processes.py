@@ -1,0 +1,391 @@
+"""Half-sync/half-async: a pool of processes, each with an event loop of its own.
+
+Book p. 289, listing 15-1: processpool<T>.
+
+Facts (FACTS 5 and 6; tried on this kernel)
+    - Python runs on one core of a process. A loop that is forked while it runs is shared (linux/zygote.py).
+    - A connection may be accepted by the parent and sent to a child (SCM_RIGHTS), or by whichever child is quickest on
+      one listener, or by the child whose SO_REUSEPORT listener the kernel chose by its hash.
+    - A connection that was sent is in nobody's hands until the child has taken it; one that waits on a listener is lost
+      with its last descriptor (RST), and with nothing else.
+    - A process that dies tells nobody why; its pidfd tells that it has.
+Consequence
+    Who sends keeps a copy until the child says that it has it. Who lets children listen keeps the listeners open.
+    A child that is replaced goes only when its successor serves.
+Decision
+    The parent serves nobody: it forks by a zygote, hands out (``accept="parent"``, the book's way) or lets accept
+    (``"child"``, ``"reuseport"``), watches pidfds, and follows a `PoolPlan`. A child runs *serve* with an `Intake`.
+Price
+    ``parent``: each child gets as many as any other, for two messages a connection. ``child``: no message; each
+    connection wakes all that are idle, and the quickest takes more than its share. ``reuseport``: one wake-up; the
+    shares are the hash's, even is luck, and a busy child's queue waits for it alone.
+
+Parent: ``ProcessPool(...)`` before any loop -> ``async with`` -> (reload)* -> exit. Child: *serve* -> Intake.run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aiolsp.linux.listener import Address, listen
+from aiolsp.linux.pidfd import PidFd
+from aiolsp.linux.zygote import Exited, Failed, Started, Zygote, ZygoteDied, send
+from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.mechanisms.intake import BIRTH, BUDGET, CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, Serve, be_child
+from aiolsp.mechanisms.loop import loop_factory
+from aiolsp.mechanisms.signals import SignalReceiver
+from aiolsp.sansio.pool import Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.tracing import trace
+
+log = logging.getLogger("aiolsp.processes")
+
+ACCEPT = ("parent", "child", "reuseport")
+
+STOP = (signal.SIGINT, signal.SIGTERM)
+
+AGAIN = 0.5
+"""Seconds until a connection that a child could not take is offered again."""
+
+
+class PoolFailed(ChildProcessError):
+    """The zygote was killed: the pool cannot fork any more, and its children have died with it."""
+
+
+@dataclass(eq=False, slots=True)
+class _Child:
+    """A worker's process, and the connections that it was sent and has not taken yet."""
+
+    token: int
+    worker: Worker
+    control: socket.socket
+    process: PidFd | None = None
+    pid: int = 0
+    doomed: bool = False
+    handed: deque[socket.socket] = field(default_factory=deque)
+
+
+class ProcessPool:
+    """*processes* children that run *serve*, at most *max_processes* at once while some drain, in *grace* seconds.
+
+    Forks its zygote when made, which must be before any thread or loop. ``async with`` starts and ends it; *listeners*
+    are its own from then on. With ``accept="reuseport"`` they must have been made with *reuse_port*. Raises ValueError
+    for numbers or an *accept* that cannot be, RuntimeError beside threads, OSError.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        serve: Serve,
+        *,
+        processes: int = 8,
+        max_processes: int = 16,
+        accept: str = "parent",
+        grace: float = 10.0,
+        loop: str = "auto",
+    ) -> None:
+        if accept not in ACCEPT:
+            raise ValueError(f"accept is one of {', '.join(ACCEPT)}, not {accept}")
+        self.plan = PoolPlan(processes, max_processes, grace)
+        self.addresses: list[Address] = [listener.getsockname() for listener in listeners]
+        self._accept = accept
+        self._listeners = [list(listeners)]
+        if accept == "reuseport":
+            self._listeners += [_again(listeners) for _ in range(processes - 1)]
+        loop_factory(loop)  # imported before the fork, it need not be in each child
+        held = [listener.fileno() for group in self._listeners for listener in group]
+        self._zygote = Zygote(lambda payload, descriptors: be_child(serve, loop, payload, descriptors), but=held)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The processes that live, draining ones included."""
+        return list(self.plan.workers)
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The process id of each slot's serving worker."""
+        serving = [child for child in self._children.values() if child.worker.state is State.READY]
+        return {child.worker.index: child.pid for child in serving}
+
+    async def __aenter__(self) -> ProcessPool:
+        self._loop = asyncio.get_running_loop()
+        self._children: dict[int, _Child] = {}
+        self._waiting: deque[socket.socket] = deque()
+        self._changed = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = True  # until somebody is ready
+        self._acceptor: Acceptor | None = None
+        if self._accept == "parent":
+            self._acceptor = Acceptor(self._listeners[0], asyncio.Protocol, admit=self._hand_out)
+        self._loop.add_reader(self._zygote.fileno(), self._hear)
+        self._follow(self.plan.start(self._loop.time()))
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def serving(self) -> None:
+        """Wait until all processes are ready. Raises PoolFailed."""
+        while len(self.pids) < self.plan.processes:
+            await self._change()
+
+    async def run(self, signals: SignalReceiver) -> None:
+        """Until SIGINT or SIGTERM: reload at SIGHUP. A second of them kills what still drains. Raises PoolFailed."""
+        broken = asyncio.ensure_future(self._broken.wait())
+        while True:
+            number = asyncio.ensure_future(anext(signals))
+            await asyncio.wait((number, broken), return_when=asyncio.FIRST_COMPLETED)
+            if broken.done():
+                number.cancel()
+                raise PoolFailed("the process that forks was killed: the pool ends")
+            if number.result() in STOP:
+                break
+            self.reload()
+        broken.cancel()
+        closing = asyncio.ensure_future(self.close())
+        again = asyncio.ensure_future(anext(signals))
+        await asyncio.wait((closing, again), return_when=asyncio.FIRST_COMPLETED)
+        if not closing.done():
+            self._follow(self.plan.kill())
+        again.cancel()
+        await closing
+
+    def reload(self) -> None:
+        """Replace all processes one after the other; none goes before its successor serves."""
+        if trace.on:
+            trace.event("=", "reload", why="replace the processes one by one")
+        self._follow(self.plan.reload(self._loop.time()))
+
+    async def close(self) -> None:
+        """Accept no more, let all finish within the grace, kill who does not, end the zygote. May be called again."""
+        if self._zygote.fileno() < 0:
+            return
+        if self._acceptor is not None:
+            await self._acceptor.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.plan.grace):
+                while self._waiting and self.pids:
+                    await self._change()
+        self._follow(self.plan.close(self._loop.time()))
+        while self.plan.workers and not self._broken.is_set():
+            await self._change()
+        self._loop.remove_reader(self._zygote.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        for child in list(self._children.values()):
+            self._forget(child)
+        for listener in (listener for group in self._listeners for listener in group):
+            listener.close()
+        for connection in self._waiting:
+            connection.close()
+        self._zygote.close()
+
+    # The plan
+
+    def _follow(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Fork(worker):
+                    self._fork(worker)
+                case Drain(worker):
+                    self._drain(self._child_of(worker))
+                case Kill(worker):
+                    self._kill(self._child_of(worker))
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self.plan.next_deadline()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
+        self._changed.set()
+
+    def _tick(self) -> None:
+        # uvloop's timers may be half a millisecond early, and its clock counts whole ones.
+        self._follow(self.plan.tick(self._loop.time() + 0.001))
+
+    def _fork(self, worker: Worker) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        group = self._listeners[worker.index if self._accept == "reuseport" else 0]
+        listeners = [] if self._accept == "parent" else [listener.fileno() for listener in group]
+        try:
+            birth = BIRTH.pack(worker.index, worker.generation)
+            token = self._zygote.spawn(birth, [theirs.fileno(), *listeners])
+        except (OSError, ZygoteDied) as error:
+            ours.close()
+            log.warning("worker %d was not forked: %s", worker.index, error)
+            self._loop.call_soon(self._lost, worker)
+            return
+        finally:
+            theirs.close()
+        self._children[token] = _Child(token, worker, ours)
+        self._loop.add_reader(ours.fileno(), self._listen, self._children[token])
+        if trace.on:
+            trace.event("=", "fork", worker=worker.index, why="asked of the zygote")
+
+    def _drain(self, child: _Child) -> None:
+        if trace.on:
+            trace.event("=", "drain", pid=child.pid, worker=child.worker.index, why="finish what it has, then end")
+        try:
+            send(child.control, DRAIN)
+        except BlockingIOError:  # it has not read for long: as it will say that it is leaving, it is told then
+            self._signal(child, signal.SIGTERM)
+        except OSError:
+            pass  # it is dying
+
+    def _kill(self, child: _Child) -> None:
+        log.warning("worker %d (pid %d) took too long: killed", child.worker.index, child.pid)
+        child.doomed = True
+        self._signal(child, signal.SIGKILL)
+
+    def _signal(self, child: _Child, number: signal.Signals) -> None:
+        if child.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.send(number)
+
+    # What the zygote and the children say
+
+    def _hear(self) -> None:
+        try:
+            for news in self._zygote.receive():
+                match news:
+                    case Started(token, process):
+                        self._started(self._children[token], process)
+                    case Failed(token, number):
+                        child = self._children[token]
+                        log.warning("worker %d was not forked: %s", child.worker.index, os.strerror(number).lower())
+                        self._gone(child)
+                    case Exited(token, pid, status):
+                        self._exited(token, pid, status)
+        except ZygoteDied:
+            self._loop.remove_reader(self._zygote.fileno())
+            self._broken.set()
+            self._changed.set()
+
+    def _started(self, child: _Child, process: PidFd) -> None:
+        child.process, child.pid = process, process.pid
+        self._loop.add_reader(process.fileno(), self._ended, child)
+        if child.doomed:
+            self._signal(child, signal.SIGKILL)
+
+    def _exited(self, token: int, pid: int, status: int) -> None:
+        how = f"exited {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        log.log(logging.INFO if status == 0 else logging.WARNING, "worker with pid %d %s", pid, how)
+        child = self._children.get(token)
+        if child is not None and child.process is None:  # there was no descriptor for its pidfd
+            self._gone(child)
+
+    def _ended(self, child: _Child) -> None:
+        if trace.on:
+            trace.event("<", "pidfd", pid=child.pid, worker=child.worker.index, why="it has ended")
+        self._listen(child)
+        self._gone(child)
+
+    def _gone(self, child: _Child) -> None:
+        self._forget(child)
+        if child.handed and trace.on:
+            trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
+        self._waiting.extend(child.handed)
+        self._lost(child.worker)
+
+    def _lost(self, worker: Worker) -> None:
+        self._follow(self.plan.gone(worker, self._loop.time()))
+        self._hand_out_waiting()
+
+    def _forget(self, child: _Child) -> None:
+        del self._children[child.token]
+        self._loop.remove_reader(child.control.fileno())
+        child.control.close()
+        if child.process is not None:
+            self._loop.remove_reader(child.process.fileno())
+            child.process.close()
+
+    def _listen(self, child: _Child) -> None:
+        for _ in range(BUDGET):
+            try:
+                message = child.control.recv(1)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                message = b""
+            if not message:  # it has ended, as its pidfd will say
+                self._loop.remove_reader(child.control.fileno())
+                break
+            self._said(child, message)
+        self._hand_out_waiting()
+
+    def _said(self, child: _Child, message: bytes) -> None:
+        now = self._loop.time()
+        if message == TAKEN:
+            child.handed.popleft().close()
+        elif message == REFUSED:
+            self._waiting.append(child.handed.popleft())
+            self._loop.call_later(AGAIN, self._hand_out_waiting)
+        elif message == READY:
+            if trace.on:
+                trace.event("<", "ready", pid=child.pid, worker=child.worker.index)
+            self._follow(self.plan.ready(child.worker, now))
+        elif message == LEAVING:
+            decisions = self.plan.leaving(child.worker, now)
+            self._follow(decisions) if decisions else self._drain(child)
+
+    # Connections, when the parent accepts
+
+    def _hand_out(self, connection: socket.socket, peer: Address) -> bool:
+        """What the acceptor asks before it makes a protocol, which happens in another process: never here."""
+        family, kind, protocol = connection.family, connection.type, connection.proto
+        ours = socket.socket(family, kind, protocol, fileno=connection.detach())
+        if self._waiting or not self._give(ours):
+            self._waiting.append(ours)
+            self._pause()
+        return False
+
+    def _give(self, connection: socket.socket) -> bool:
+        for _ in range(self.plan.processes):
+            worker = self.plan.pick()
+            if worker is None:
+                break
+            child = self._child_of(worker)
+            try:
+                send(child.control, CONNECTION, [connection.fileno()])
+            except OSError:  # it has not read for long (EAGAIN), or it is dying (EPIPE): the next
+                continue
+            child.handed.append(connection)
+            worker.handed += 1
+            if trace.on:
+                trace.event(">", "sendmsg", fd=connection.fileno(), flags="SCM_RIGHTS", worker=worker.index)
+            return True
+        return False
+
+    def _hand_out_waiting(self) -> None:
+        while self._waiting and self._give(self._waiting[0]):
+            self._waiting.popleft()
+        if self._acceptor is not None and self._paused and not self._waiting:
+            self._paused = False
+            self._acceptor.start()
+
+    def _pause(self) -> None:
+        if self._acceptor is not None and not self._paused:
+            self._paused = True
+            self._acceptor.pause()
+            if trace.on:
+                trace.event("=", "pause", why="no process takes a connection: leave the next in the backlog")
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+        if self._broken.is_set() and not self.plan.closing:
+            raise PoolFailed("the process that forks was killed")
+
+    def _child_of(self, worker: Worker) -> _Child:
+        return next(child for child in self._children.values() if child.worker is worker)
+
+
+def _again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """Other listeners on the addresses of *listeners* (SO_REUSEPORT). Raises ListenError."""
+    return [other for listener in listeners for other in listen(*listener.getsockname()[:2], reuse_port=True)]
