@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
+
+from aiolsp.sansio.tally import LocalTally, Tally
 
 SPARE = 256
 """Connections over the limit that are told so; those beyond are closed without a word."""
@@ -12,29 +13,30 @@ SPARE = 256
 class Crowd:
     """Counts the clients that have joined, at most *most* in all and *most_of_one* from one address.
 
-    Clients of a unix socket have no address, and are not counted as many from one.
+    Clients of a unix socket have no address, and are not counted as many from one. *tally* is where they are counted:
+    here by default, or with those of other workers.
     """
 
-    def __init__(self, most: int, most_of_one: int) -> None:
-        self.present = 0
+    def __init__(self, most: int, most_of_one: int, tally: Tally | None = None) -> None:
         self._most = most
         self._most_of_one = most_of_one
-        self._of_address: Counter[str] = Counter()
+        self._tally: Tally = LocalTally() if tally is None else tally
 
     def join(self, peer: Any) -> bool:
         """One more, from the socket address *peer*; False if it is one too many. It must leave in either case."""
         host = host_of(peer)
-        self.present += 1
-        self._of_address[host] += 1
-        return self.present <= self._most and (not host or self._of_address[host] <= self._most_of_one)
+        # Counted before it is compared: of two that join two workers at one moment, each sees the other.
+        self._tally.add(host)
+        return self.present <= self._most and self._tally.of(host) <= self._most_of_one
 
     def leave(self, peer: Any) -> None:
         """One less."""
-        host = host_of(peer)
-        self.present -= 1
-        self._of_address[host] -= 1
-        if not self._of_address[host]:
-            del self._of_address[host]
+        self._tally.remove(host_of(peer))
+
+    @property
+    def present(self) -> int:
+        """How many there are."""
+        return self._tally.in_all
 
     @property
     def has_room(self) -> bool:

@@ -37,4 +37,4 @@ def test_when_all_have_left_nothing_is_left(peers: list[object]) -> None:
         assert crowd.join(peer) == (number < 10 and (not host_of(peer) or of_its_address <= 3))
     for peer in peers:
         crowd.leave(peer)
-    assert crowd.present == 0 and not crowd._of_address
+    assert crowd.present == 0 and not any(crowd._tally.of(host_of(peer)) for peer in peers)
