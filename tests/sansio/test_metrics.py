@@ -1,0 +1,60 @@
+"""The numbers of a server: text and JSON say the same, sums are sums, and every status has a class."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import fields
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiolsp.sansio.metrics import COUNTERS, NAMES, PREFIX, Metrics, as_json, as_text, in_all
+from prometheus import read_exposition
+
+NUMBERS = st.builds(lambda values: Metrics(*values), st.lists(st.integers(0, 1 << 50), max_size=len(NAMES)))
+WORKERS = st.dictionaries(st.integers(0, 30), NUMBERS, max_size=4)
+
+
+def family_and_class(name: str) -> tuple[str, dict[str, str]]:
+    """The metric's name in the text, and its labels."""
+    head, _, rest = name.partition("_")
+    return ("responses_total", {"class": rest.removesuffix("_total")}) if head == "responses" else (name, {})
+
+
+@settings(max_examples=50, deadline=None)
+@given(WORKERS)
+def test_text_and_json_say_the_same(workers: dict[int, Metrics]) -> None:
+    told = json.loads(as_json(workers))
+    expected: dict[object, int] = {}
+    for name, value in told["all"].items():
+        family, labels = family_and_class(name)
+        expected[PREFIX + family, frozenset(labels.items())] = value
+    for number, worker in told["workers"].items():
+        for name, value in worker.items():
+            family, labels = family_and_class(name)
+            expected[f"{PREFIX}worker_{family}", frozenset({**labels, "worker": number}.items())] = value
+    assert read_exposition(as_text(workers).decode()) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(WORKERS)
+def test_in_all_is_the_sum_of_what_can_be_summed(workers: dict[int, Metrics]) -> None:
+    total = in_all(workers)
+    for metric in fields(Metrics):
+        summed = 0 if metric.metadata["personal"] else sum(getattr(worker, metric.name) for worker in workers.values())
+        assert getattr(total, metric.name) == summed
+    assert (total.pid, total.draining, total.start_time_seconds) == (0, 0, 0)
+
+
+def test_counters_come_first() -> None:
+    assert all(name.endswith("_total") == (number < COUNTERS) for number, name in enumerate(NAMES))
+
+
+@pytest.mark.parametrize("status", [200, 204, 206, 304, 308, 400, 404, 431, 500, 503])
+def test_an_answer_counts_in_its_class_only(status: int) -> None:
+    metrics = Metrics()
+    metrics.responded(status)
+    metrics.responded(status, 2)
+    assert metrics == dataclasses.replace(Metrics(), **{f"responses_{status // 100}xx_total": 3})
