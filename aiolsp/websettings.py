@@ -35,6 +35,8 @@ class Settings:
     cache_valid: float = 1.0
     grace: float = 10.0
     log: str = "off"
+    status: str | None = None
+    health: str | None = None
 
 
 def web_parser(*, blocking: bool = False) -> Parser:
@@ -91,6 +93,8 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
     )
     add("--cache-file", type=_at_least(int, 0), default=256 * KIB, metavar="BYTES", help="largest file in it (256 KiB)")
     add("--cache-valid", type=some, default=1.0, metavar="S", help="how long an entry counts unchecked (1)")
+    add("--status", type=_page, metavar="PATH", help="metrics at this path, for this machine only; not logged")
+    add("--health", type=_page, metavar="PATH", help="200 at this path, 503 while it stops; both hide such a file")
     add("--grace", type=some, default=10.0, metavar="S", help="time to finish what is in flight at SIGTERM (10)")
 
 
@@ -118,6 +122,13 @@ def _at_least(kind: type[int] | type[float], least: float) -> Any:
         return value
 
     return number
+
+
+def _page(text: str) -> str:
+    """The path of a page as clients will write it. Raises ArgumentTypeError."""
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" ?#"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /status")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +171,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         options.cache_valid,
         options.grace,
         log,
+        options.status,
+        options.health,
     )
 
 

@@ -21,6 +21,7 @@ _CODING = re.compile(
 """One element of Accept-Encoding: a token or ``*``, and its weight."""
 
 _HTML = re.compile(rb"(?:text/html|application/xhtml\+xml)[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_JSON = re.compile(rb"application/json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 _WEIGHT = re.compile(rb";[ \t]*q=" + _QVALUE + rb"[ \t]*(?=;|\Z)", re.IGNORECASE)
 _WEIGHT_NAME = re.compile(rb";[ \t]*q=", re.IGNORECASE)
 
@@ -66,8 +67,17 @@ def accepts_html(accept: bytes | None) -> bool:
 
     ``*/*`` is not enough: scripts and images are fetched with it, and a page in their place would hide a missing file.
     """
+    return _names(accept, _HTML)
+
+
+def accepts_json(accept: bytes | None) -> bool:
+    """Whether Accept names JSON with a weight above 0; ``*/*`` is not enough, since all clients send that."""
+    return _names(accept, _JSON)
+
+
+def _names(accept: bytes | None, kind: re.Pattern[bytes]) -> bool:
     elements = (element.strip(b" \t") for element in (accept or b"").split(b","))
-    return any(_HTML.fullmatch(element) is not None and _media_weight(element) > 0 for element in elements)
+    return any(kind.fullmatch(element) is not None and _media_weight(element) > 0 for element in elements)
 
 
 def _media_weight(element: bytes) -> int:

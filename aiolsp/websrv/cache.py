@@ -37,8 +37,9 @@ class FileCache:
     """Entries by key, at most *size* bytes in all (0: none is kept)."""
 
     def __init__(self, size: int) -> None:
+        self.used = 0
+        """Bytes that the entries take."""
         self._size = size
-        self._used = 0
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -58,14 +59,14 @@ class FileCache:
         if entry.cost > self._size:
             return None
         self._entries[key] = entry
-        self._used += entry.cost
-        while self._used > self._size:
+        self.used += entry.cost
+        while self.used > self._size:
             _, oldest = self._entries.popitem(last=False)
-            self._used -= oldest.cost
+            self.used -= oldest.cost
         return entry
 
     def discard(self, key: Key) -> None:
         """Forget *key*."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._used -= entry.cost
+            self.used -= entry.cost

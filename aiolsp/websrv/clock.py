@@ -31,10 +31,14 @@ class SecondClock:
 
     def date(self) -> bytes:
         """The current time as a Date field has it, at most one tick old."""
+        self.wake()
+        return self._date
+
+    def wake(self) -> None:
+        """See to it that this second ends with a tick, though nobody asked for its date."""
         self._used = True
         if self._handle is None:
             self._tick()
-        return self._date
 
     def close(self) -> None:
         """No more ticks."""

@@ -39,7 +39,7 @@ from aiolsp.tracing import trace
 from aiolsp.websrv.transfer import Transfer
 
 if TYPE_CHECKING:
-    from aiolsp.websrv.service import Service
+    from aiolsp.websrv.service import ReadyAnswer, Service
 
 PIECE = 16 * 1024
 """Bytes that are parsed at a time: an answer that has to wait leaves at most that much of parsed requests behind."""
@@ -49,7 +49,7 @@ FLUSH = 256 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-NOTHING_HOT: dict[bytes, bytes] = {}
+NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
 
 
 class HttpConnection(asyncio.Protocol):
@@ -98,12 +98,13 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what was answered a moment ago; else go the long way."""
-        payload = self._hot.get(data)
-        if payload is not None:
+        ready = self._hot.get(data)
+        if ready is not None:
+            ready.hits += 1
             self.last_activity = self._time()
-            self._write(payload)
+            self._write(ready.payload)
             if self._service.log is not None:
-                self._service.log_again(self, data)
+                self._service.log_again(self, ready)
             return
         if trace.on:
             trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._phase.value}")
@@ -321,6 +322,7 @@ class HttpConnection(asyncio.Protocol):
     def _transferred(self, complete: bool) -> None:
         """A file has been sent, or cannot be: then what was announced must not be padded, but cut."""
         assert self._transfer is not None and self._sending is not None
+        self._service.metrics.sent_bytes_total += self._transfer.sent
         self._service.note(self, *self._sending, self._transfer.sent)
         self._transfer = self._sending = None
         if not complete:
@@ -369,6 +371,7 @@ class HttpConnection(asyncio.Protocol):
         if trace.on:
             trace.event(">", "write", size=len(data), why=why)
         if not self.transport.is_closing():
+            self._service.metrics.sent_bytes_total += len(data)
             self._to_take += len(data)
             self._write(data)
 

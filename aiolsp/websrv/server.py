@@ -63,7 +63,7 @@ class WebServer:
             undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
         service = self._service = Service(document_root, settings, log)
-        self._acceptor = Acceptor(listeners, lambda: HttpConnection(service), admit=lambda *_: service.crowd.has_room)
+        self._acceptor = Acceptor(listeners, lambda: HttpConnection(service), admit=lambda *_: service.admits())
         self._acceptor.start()
         self._closing = None
         return self
@@ -89,6 +89,7 @@ class WebServer:
 
     async def _close(self, grace: float) -> None:
         service = self._service
+        service.draining = True
         await self._acceptor.finish()
         self._unlink()
         # A request that the kernel holds already is in flight as well: let the loop read it first.

@@ -7,6 +7,7 @@ answered in the same callback; any other becomes a job for a thread, and a full 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
+from aiolsp.sansio.scoreboard import Place, sole_place
 from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
+from aiolsp.static.pages import Pages
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
@@ -39,10 +42,24 @@ HOT_SIZE = 16 * 1024 * 1024
 Waiter = tuple["HttpConnection", Request]
 
 
-class Service:
-    """Shared by the connections of one server, on the loop's thread."""
+class ReadyAnswer:
+    """The bytes that answer a request until the second is over, and how often they did."""
 
-    def __init__(self, root: DocumentRoot, settings: Settings, log: AccessLog | None) -> None:
+    __slots__ = ("hits", "payload", "record", "status")
+
+    def __init__(self, status: int, payload: bytes, record: LogRecord | None) -> None:
+        self.status = status
+        self.payload = payload
+        self.record = record
+        self.hits = 0
+
+
+class Service:
+    """Shared by the connections of one server, on the loop's thread; *place* is its own among other workers."""
+
+    def __init__(
+        self, root: DocumentRoot, settings: Settings, log: AccessLog | None, place: Place | None = None
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.root = root
         self.settings = settings
@@ -50,14 +67,19 @@ class Service:
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
         # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
         self.timers = TimerDriver(self.loop, resolution=0.1)
-        self.clock = SecondClock(self._forget_hot)
-        self.hot: dict[bytes, bytes] = {}
+        self.clock = SecondClock(self._end_second)
+        self.hot: dict[bytes, ReadyAnswer] = {}
         self.connections: set[HttpConnection] = set()
         self.cache = FileCache(settings.cache_size)
+        self.draining = False
+        self._place = sole_place() if place is None else place
+        limits = settings.limits
+        self.crowd = Crowd(limits.max_connections, limits.max_per_address, self._place.tally)
+        self.metrics = self._place.scoreboard.resume(self._place.row)
+        self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
+        self._pages = Pages(settings.status, settings.health, settings.policy)
         self._hot_size = 0
-        self._hot_records: dict[bytes, LogRecord] = {}
         self._loading: dict[Key, list[Waiter]] = {}
-        self.crowd = Crowd(settings.limits.max_connections, settings.limits.max_per_address)
         self._emptied: asyncio.Future[None] | None = None
 
     # Connections
@@ -65,12 +87,17 @@ class Service:
     def join(self, connection: HttpConnection) -> bool:
         """Count *connection* among the live ones; False if it is one too many."""
         self.connections.add(connection)
-        return self.crowd.join(connection.peer)
+        self.metrics.connections_total += 1
+        self.clock.wake()
+        admitted = self.crowd.join(connection.peer)
+        self.metrics.refused_total += not admitted
+        return admitted
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* is gone."""
         self.connections.discard(connection)
         self.crowd.leave(connection.peer)
+        self.clock.wake()
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -80,14 +107,25 @@ class Service:
             self._emptied = self.loop.create_future()
             await self._emptied
 
+    def admits(self) -> bool:
+        """Whether there is room for one more connection, if only to be told that it is one too many."""
+        room = self.crowd.has_room
+        if not room:
+            self.metrics.connections_total += 1
+            self.metrics.refused_total += 1
+        return room
+
     # Answers
 
     def answer(self, connection: HttpConnection, request: Request) -> None:
         """See to it that *connection* gets the answer to *request*, at once or later."""
-        if asks_for_file(request):
-            self._answer_file(connection, request)
-        else:
+        self.metrics.requests_total += 1
+        if not asks_for_file(request):
             connection.send(request, answer_without_file(self.root, request))
+        elif (page := self._page(connection, request)) is not None:
+            connection.send(request, page)
+        else:
+            self._answer_file(connection, request)
 
     def reads_body(self, request: Request) -> bool:
         """Whether the answer to *request* comes after its body."""
@@ -97,12 +135,23 @@ class Service:
         """An answer that says what is wrong, and no more."""
         return error_answer(self.root, status, detail)
 
+    def _page(self, connection: HttpConnection, request: Request) -> Answer | None:
+        """What the server has to tell of itself, if *request* asks for that."""
+        if self._pages.is_health(request):
+            return self._pages.health(draining=self.draining)
+        if self._pages.is_status(request, connection.peer):
+            self.publish()
+            return self._pages.status(request, self._place.scoreboard.workers())
+        return None
+
     def _answer_file(self, connection: HttpConnection, request: Request) -> None:
         key = Key(request.target.partition(b"?")[0], request.fields.combined(b"accept-encoding"))
         entry = self.cache.get(key)
         if entry is not None and self._fresh(entry):
+            self.metrics.cache_hits_total += 1
             self._send_kept(connection, request, entry)
             return
+        self.metrics.cache_misses_total += 1
         waiting = self._loading.get(key)
         if waiting is not None:
             connection.wait_for_disk()
@@ -187,30 +236,47 @@ class Service:
         self._hot_size += len(packet) + len(head) + len(body)
         if self._hot_size > HOT_SIZE:
             return
-        self.hot[packet] = head + body
-        if self.log is not None:
-            self._hot_records[packet] = LogRecord.of("", request, answer.status, len(body))
+        record = None if self.log is None else LogRecord.of("", request, answer.status, len(body))
+        self.hot[packet] = ReadyAnswer(answer.status, head + body, record)
 
-    def _forget_hot(self) -> None:
+    def _end_second(self) -> None:
+        self.publish()
         self.hot.clear()
-        self._hot_records.clear()
         self._hot_size = 0
 
-    # The access log
+    # The status and the access log
+
+    def publish(self) -> None:
+        """Bring the metrics up to date and let the other workers see them."""
+        metrics = self.metrics
+        for ready in self.hot.values():
+            hits, ready.hits = ready.hits, 0
+            metrics.ready_hits_total += hits
+            metrics.requests_total += hits
+            metrics.responded(ready.status, hits)
+            metrics.sent_bytes_total += hits * len(ready.payload)
+        metrics.connections = len(self.connections)
+        metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
+        metrics.timers = len(self.timers.timers)
+        metrics.cache_entries, metrics.cache_bytes = len(self.cache), self.cache.used
+        metrics.draining = self.draining
+        self._place.scoreboard.publish(self._place.row, metrics)
 
     def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
-        """Log one answer; *request* is None if it could not be read."""
-        if self.log is not None:
+        """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
+        self.metrics.responded(status)
+        self.clock.wake()
+        if self.log is not None and (request is None or not self._pages.own(request, connection.peer)):
             self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
 
-    def log_again(self, connection: HttpConnection, packet: bytes) -> None:
+    def log_again(self, connection: HttpConnection, ready: ReadyAnswer) -> None:
         """Log an answer that was kept ready."""
-        assert self.log is not None
-        record = self._hot_records[packet]
-        self.log.add(record._replace(peer=host_of(connection.peer) or "-", seconds=time.time()))
+        assert self.log is not None and ready.record is not None
+        self.log.add(ready.record._replace(peer=host_of(connection.peer) or "-", seconds=time.time()))
 
     async def close(self) -> None:
         """After the last connection: end threads and timers, and let go of the directory."""
+        self.publish()
         self.clock.close()
         self.timers.close()
         if await self.pool.close(STUCK):

@@ -70,7 +70,7 @@ def test_it_never_holds_more_than_its_size(steps: list[tuple[str, int, bool]]) -
             cache.discard(key(name))
         entries = [entry for name in "abcdef" if (entry := cache.get(key(name)))]
         assert len(entries) == len(cache)
-        assert sum(entry.cost for entry in entries) == cache._used <= size
+        assert sum(entry.cost for entry in entries) == cache.used <= size
 
 
 def test_who_asks_for_what_is_being_looked_at_shares_the_look(
@@ -240,4 +240,4 @@ def test_ready_answers_are_bounded(loop_name: str, site: Path, monkeypatch: pyte
             for number in range(100):
                 peer.sendall(request(f"/small.txt?{number}"))
                 receive_until(peer, SMALL)
-        assert host.call(lambda: sum(len(a) + len(b) for a, b in host.service.hot.items())) <= 5000
+        assert host.call(lambda: sum(len(a) + len(b.payload) for a, b in host.service.hot.items())) <= 5000
