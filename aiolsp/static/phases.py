@@ -41,3 +41,38 @@ def seconds_for(phase: Phase, limits: Limits, progress: int) -> float:
             return limits.response_grace + progress / limits.response_rate
         case Phase.LINGER:
             return LINGER
+
+
+class Patience:
+    """What one connection waits for, since when, and what has moved meanwhile: so, until when it may wait.
+
+    Times are seconds on any one clock. *unsent* is what the client's side has not taken yet of the bytes that were
+    written; ``received`` and ``written`` are to be added to as bytes come and go.
+    """
+
+    __slots__ = ("_limits", "last_activity", "phase", "received", "since", "written")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self.enter(Phase.IDLE, now)
+
+    def enter(self, phase: Phase, now: float, unsent: int = 0) -> None:
+        """*phase* begins, and with it a time of its own."""
+        self.phase = phase
+        self.since = self.last_activity = now
+        self.received = 0
+        self.written = unsent
+
+    def progress(self, unsent: int) -> int:
+        """Bytes that came, or that the client's side has taken, since the phase began."""
+        return self.written - unsent if self.phase is Phase.SENDING else self.received
+
+    def deadline(self, now: float, unsent: int = 0) -> float:
+        """Until when the present phase may last, as far as is known now."""
+        phase = self.phase
+        begin = self.since
+        if phase is Phase.ANSWER:
+            begin = now
+        elif phase is Phase.IDLE:
+            begin = self.last_activity
+        return begin + seconds_for(phase, self._limits, self.progress(unsent))

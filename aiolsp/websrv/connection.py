@@ -34,7 +34,7 @@ from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT
 from aiolsp.linux.listener import format_address
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
-from aiolsp.static.phases import Phase, seconds_for
+from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.transfer import Transfer
 
@@ -66,9 +66,8 @@ class HttpConnection(asyncio.Protocol):
         self._events: deque[Event] = deque()
         self._output: list[bytes] = []
         self._output_size = 0
-        self._phase = Phase.IDLE
-        self._since = self.last_activity = self._time()
-        self._received = self._to_take = 0
+        now = self._time()
+        self._patience = Patience(service.settings.limits, now)
         self._packet: bytes | None = None
         self._requests_in_packet = 0
         self._fresh = True
@@ -76,7 +75,7 @@ class HttpConnection(asyncio.Protocol):
         self._ended = self._closing = False
         self._transfer: Transfer | None = None
         self._sending: tuple[Request, int] | None = None
-        self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
+        self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
         # Request
         self._request: Request | None = None
         self._keep_alive = True
@@ -101,13 +100,13 @@ class HttpConnection(asyncio.Protocol):
         ready = self._hot.get(data)
         if ready is not None:
             ready.hits += 1
-            self.last_activity = self._time()
+            self._patience.last_activity = self._time()
             self._write(ready.payload)
             if self._service.log is not None:
                 self._service.log_again(self, ready)
             return
         if trace.on:
-            trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._phase.value}")
+            trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._patience.phase.value}")
         self._receive(data)
 
     def eof_received(self) -> bool:
@@ -116,7 +115,7 @@ class HttpConnection(asyncio.Protocol):
             trace.event("<", "eof_received", why="owe it an answer" if self._owing else "nothing is owed: close")
         self._ended = True
         self._hot = NOTHING_HOT
-        if self._phase is Phase.LINGER or not self._owing:
+        if self._patience.phase is Phase.LINGER or not self._owing:
             self._close()
         return True
 
@@ -190,7 +189,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _receive(self, data: bytes) -> None:
         self._fresh = False
-        self.last_activity = self._time()
+        self._patience.last_activity = self._time()
         if self._closing:
             return
         if self._blocked:
@@ -222,13 +221,13 @@ class HttpConnection(asyncio.Protocol):
         match event:
             case Request():
                 # Its head is complete: what may be there of another one has a time of its own.
-                self._phase = Phase.IDLE
+                self._patience.phase = Phase.IDLE
                 self._request = event
                 self._requests_in_packet += 1
                 if event.expects_continue:
                     self._expect(event)
             case Data():
-                self._received += len(event.data)
+                self._patience.received += len(event.data)
             case EndOfMessage():
                 request, self._request = self._request, None
                 if request is not None:
@@ -259,12 +258,12 @@ class HttpConnection(asyncio.Protocol):
                 self._finish()
                 return
             self._hot = self._service.hot
-            if self._phase is not Phase.IDLE:
+            if self._patience.phase is not Phase.IDLE:
                 self._enter(Phase.IDLE)
         else:
             self._hot = NOTHING_HOT
             waiting_for = Phase.HEAD if self._request is None else Phase.BODY
-            if self._phase is not waiting_for:
+            if self._patience.phase is not waiting_for:
                 self._enter(waiting_for)
         self.transport.resume_reading()
 
@@ -372,7 +371,7 @@ class HttpConnection(asyncio.Protocol):
             trace.event(">", "write", size=len(data), why=why)
         if not self.transport.is_closing():
             self._service.metrics.sent_bytes_total += len(data)
-            self._to_take += len(data)
+            self._patience.written += len(data)
             self._write(data)
 
     # Closing
@@ -414,40 +413,29 @@ class HttpConnection(asyncio.Protocol):
     # Time
 
     def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._since = self.last_activity = self._time()
-        self._received = 0
-        self._to_take = self.transport.get_write_buffer_size()
+        self._patience.enter(phase, self._time(), self.transport.get_write_buffer_size())
         if self._timer.active:
             deadline = self._deadline()
             if deadline < self._timer.deadline:
                 self._service.timers.adjust(self._timer, deadline)
 
     def _deadline(self) -> float:
-        """Until when the present phase may last, as far as is known now."""
-        phase = self._phase
-        if phase is Phase.ANSWER:
-            begin = self._time()
-        else:
-            begin = self.last_activity if phase is Phase.IDLE else self._since
-        return begin + seconds_for(phase, self._service.settings.limits, self._progress())
+        return self._patience.deadline(self._time(), self._unsent())
 
-    def _progress(self) -> int:
-        """Bytes that came, or that the client's side has taken, since the phase began."""
-        if self._phase is not Phase.SENDING:
-            return self._received
-        if self._transfer is not None:
-            return self._transfer.sent
-        return self._to_take - self.transport.get_write_buffer_size()
+    def _unsent(self) -> int:
+        """Bytes of what was written that the client's side has not taken; less what a transfer has sent by itself."""
+        sent = 0 if self._transfer is None else self._transfer.sent
+        return self.transport.get_write_buffer_size() - sent
 
     def _timed_out(self) -> None:
         """The phase has lasted too long."""
+        phase = self._patience.phase
         if trace.on:
-            trace.event("-", "timed out", why=f"waited for {self._phase.value}", peer=format_address(self.peer or ""))
-        match self._phase:
+            trace.event("-", "timed out", why=f"waited for {phase.value}", peer=format_address(self.peer or ""))
+        match phase:
             case Phase.HEAD | Phase.BODY:
                 self._service.timers.add(self._timer)
-                self.refuse(ProtocolError(408, f"waited too long for {self._phase.value}"))
+                self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
             case Phase.IDLE if not self.transport.get_write_buffer_size():
                 self._close()
             case _:

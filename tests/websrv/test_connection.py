@@ -208,7 +208,7 @@ def test_an_answer_that_waits_for_the_disk_is_not_overtaken_when_the_client_has_
                 assert read_reply(peer).body == bodies[target]
             with host.held_threads() as release:
                 peer.sendall(b"".join(request(target) for target in bodies))
-                host.wait_until(lambda: served._full and served._phase is Phase.ANSWER, "both waits at once")
+                host.wait_until(lambda: served._full and served._patience.phase is Phase.ANSWER, "both waits at once")
                 assert read_reply(peer).body == bodies["/a"]
                 host.wait_until(lambda: not served._full, "the client has read")
                 release.set()
@@ -231,7 +231,7 @@ def test_the_last_answer_is_sent_whole_however_slowly_it_is_read(
             host.wait_until(lambda: served._closing, "the last answer")
             if ends_too:
                 peer.shutdown(socket.SHUT_WR)
-            assert host.call(lambda: served._phase) is Phase.SENDING
+            assert host.call(lambda: served._patience.phase) is Phase.SENDING
             assert (begin + receive_to_end(peer)).endswith(b"\r\n\r\n" + body)
 
 

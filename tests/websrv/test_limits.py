@@ -10,6 +10,7 @@ import pytest
 from aiolsp.http1.limits import Limits
 from aiolsp.static.phases import Phase, seconds_for
 from aiolsp.websettings import Settings
+from aiolsp.websrv.connection import HttpConnection
 from harness import Process, Shell, receive_to_end
 from webclient import read_reply, request
 from webhost import hosted
@@ -51,19 +52,23 @@ def test_each_head_has_its_own_time_though_no_packet_ends_with_one(loop_name: st
         with peer:
             peer.sendall(data + data[:5])
             read_reply(peer)
-            host.wait_until(lambda: served._phase is Phase.HEAD, "half a head")
+            host.wait_until(lambda: served._patience.phase is Phase.HEAD, "half a head")
             first = host.call(served._deadline)
             for _ in range(3):
                 # Five bytes of one and all but five of the next: the half heads are different ones.
                 peer.sendall(data[5:] + data[:5])
                 assert read_reply(peer).body == SMALL
-                host.wait_until(lambda: served._phase is Phase.HEAD, "half a head")
+                host.wait_until(lambda: served._patience.phase is Phase.HEAD, "half a head")
                 later = host.call(served._deadline)
                 assert later > first
                 first = later
             peer.sendall(data[5:10])
-            host.wait_until(lambda: served.last_activity > served._since, "more of the same head")
+            host.wait_until(lambda: served._patience.last_activity > served._patience.since, "more of the same head")
             assert host.call(served._deadline) == first
+
+
+def taken(served: HttpConnection) -> int:
+    return served._patience.progress(served.transport.get_write_buffer_size())
 
 
 def test_what_a_client_has_taken_counts_from_answers_in_memory_too(loop_name: str, tmp_path: Path) -> None:
@@ -72,11 +77,11 @@ def test_what_a_client_has_taken_counts_from_answers_in_memory_too(loop_name: st
         peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
             peer.sendall(request("/file.bin") * 2)
-            host.wait_until(lambda: served._full and served._phase is Phase.SENDING, "a full buffer")
-            before, waiting = host.call(lambda: (served._progress(), served.transport.get_write_buffer_size()))
+            host.wait_until(lambda: served._full and served._patience.phase is Phase.SENDING, "a full buffer")
+            before, waiting = host.call(lambda: (taken(served), served.transport.get_write_buffer_size()))
             peer.recv(50_000, socket.MSG_WAITALL)
             host.wait_until(lambda: served.transport.get_write_buffer_size() < waiting, "the client has read")
-            after, left = host.call(lambda: (served._progress(), served.transport.get_write_buffer_size()))
+            after, left = host.call(lambda: (taken(served), served.transport.get_write_buffer_size()))
             assert after - before == waiting - left > 0
             peer.recv(150_000, socket.MSG_WAITALL)
 
