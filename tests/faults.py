@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import struct
@@ -160,3 +161,26 @@ def wait_until(holds: Callable[[], bool], what: str, *, timeout: float = DEADLIN
     while not holds():
         assert time.monotonic() < end, f"never seen: {what}"
         time.sleep(0.01)
+
+
+def await_end(pid: int) -> None:
+    """Wait until the process *pid* has ended, ours or not; one that nobody has reaped yet counts as ended."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([process], [], [], DEADLINE)[0], f"process {pid} still runs"
+    finally:
+        os.close(process)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that *pid* has started, and these, and so on (proc(5))."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as table:
+                for child in map(int, table.read().split()):
+                    found += [child, *descendants(child)]
+    return found

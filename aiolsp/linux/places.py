@@ -36,6 +36,10 @@ class Places:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """Its descriptor, for a child that closes all it does not know; -1 once closed."""
+        return self._fd
+
     @property
     def taken(self) -> int:
         """Places that this process has."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Container
+from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -29,6 +31,21 @@ def die_with_parent(parent: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of all descendants whose own parent ends, instead of init. Raises OSError."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_orphans(known: Container[int]) -> list[int]:
+    """Kill the children of this process that are not *known*, each with its process group; their process ids.
+
+    They were started by a child of ours that is dead, and are ours to reap (`adopt_orphans`).
+    """
+    strangers = [pid for pid in children() if pid not in known]
+    for pid in strangers:
+        with suppress(ProcessLookupError):
+            group = os.getpgid(pid)
+            if group != os.getpgrp():
+                os.killpg(group, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+    return strangers
 
 
 def children() -> list[int]:

@@ -55,6 +55,10 @@ class ProgramDirectory:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """Its descriptor, for a child that closes all it does not know; -1 once closed."""
+        return self._fd
+
     def close(self) -> None:
         """Let go of the directory; programs that run are not touched. May be called again."""
         fd, self._fd = self._fd, -1

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.linux.process_control import adopt_orphans, children, die_with_parent
+from aiolsp.linux.process_control import adopt_orphans, children, die_with_parent, kill_orphans
 
 Target: TypeAlias = "Callable[[bytes, list[int]], int | None]"
 """What a child runs: the payload and the descriptors that it was sent, its own to close; its exit status."""
@@ -262,19 +262,9 @@ class _Forker:
                 return
             token = self._tokens.pop(ended.si_pid, None)
             if token is not None:
-                self._kill_orphans()
+                kill_orphans(self._tokens)
                 status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
                 self._tell(b"x", token, ended.si_pid, status)
-
-    def _kill_orphans(self) -> None:
-        """Kill what a child of ours had started: it is our child now, with all its process group."""
-        for pid in children():
-            if pid not in self._tokens:
-                with suppress(ProcessLookupError):
-                    group = os.getpgid(pid)
-                    if group != os.getpgrp():
-                        os.killpg(group, signal.SIGKILL)
-                    os.kill(pid, signal.SIGKILL)
 
     def _tell(self, kind: bytes, token: int, pid: int, value: int, descriptors: Sequence[int] = ()) -> None:
         with suppress(ConnectionError):  # the parent is gone: the next receive says so
@@ -284,7 +274,7 @@ class _Forker:
         """Kill and reap all that is left; what the dead had started falls to us and is killed in the next round."""
         self._tokens.clear()
         while children():
-            self._kill_orphans()
+            kill_orphans(self._tokens)
             os.waitid(os.P_ALL, 0, os.WEXITED)
 
 

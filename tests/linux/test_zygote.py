@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from aiolsp.linux.pidfd import PidFd
+from faults import await_end
 from harness import Process
 
 PARENT = r"""
@@ -51,16 +52,6 @@ def run(script: str, **settings: object) -> str:
 
 def started(script: str) -> Process:
     return Process([sys.executable, "-c", PARENT + script])
-
-
-def await_end(pid: int) -> None:
-    """Wait until the process *pid* has ended, if it still is there."""
-    try:
-        process = PidFd(pid)
-    except ProcessLookupError:
-        return
-    with process:
-        assert select.select([process], [], [], 20)[0], f"process {pid} still runs"
 
 
 def test_a_child_gets_the_payload_and_the_descriptors_and_its_status_comes_back() -> None:
