@@ -8,12 +8,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import resource
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number
+from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number, ready, say
 from aiolsp.http1.limits import Limits
+from aiolsp.linux.listener import Address
 from aiolsp.static.policy import Policy
 
 KIB = 1024
@@ -139,6 +144,27 @@ class Listening:
     host: str
     port: int
     unix: str | None
+
+
+@contextmanager
+def explained(directory: str) -> Iterator[None]:
+    """Turn what keeps *directory* from being served into a UsageError, while a server is entered."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"cannot serve {directory}: {(error.strerror or '').lower()}") from None
+
+
+def announce(addresses: Iterable[Address], url: str, root: Path) -> None:
+    """Print that the server is ready, and where."""
+    ready(addresses)
+    say(f"{url} serves {root.resolve()}; Ctrl-C stops it")
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have all the descriptors that it may: each connection is one, each file that is sent another."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listening(options: argparse.Namespace) -> Listening:

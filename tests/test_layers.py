@@ -29,7 +29,7 @@ BELOW = {
     "catalog": {"catalog"},
     "cli": {"cli", "catalog", "linux", "tracing"},
     "mechanisms": {"mechanisms", "sansio", "http1", "linux", "static", "tracing"},
-    "websettings": {"websettings", "cli", "http1", "static"},
+    "websettings": {"websettings", "cli", "http1", "linux", "static"},
 }
 """What each layer may import from aiolsp; a program may import all of it."""
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
 import signal
 import sys
 from collections.abc import Sequence
 
-from aiolsp.cli import UsageError, execute, ready
+from aiolsp.cli import execute
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver
-from aiolsp.websettings import listening, settings_of, web_parser
+from aiolsp.websettings import announce, explained, listening, raise_descriptor_limit, settings_of, web_parser
 from aiolsp.websrv.server import WebServer
 
 
@@ -21,13 +20,9 @@ async def serve(options: argparse.Namespace) -> None:
     where, settings = listening(options), settings_of(options)
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
     async with SignalReceiver(signal.SIGINT, signal.SIGTERM) as signals:
-        try:
+        with explained(where.directory):
             await server.__aenter__()
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            raise UsageError(f"cannot serve {where.directory}: {(error.strerror or '').lower()}") from None
-        ready(server.addresses)
-        sys.stdout.write(f"{server.url} serves {server.root.resolve()}; Ctrl-C stops it\n")
-        sys.stdout.flush()
+        announce(server.addresses, server.url, server.root)
         await anext(signals)
         closing = asyncio.create_task(server.close())
         forced = asyncio.ensure_future(anext(signals))
@@ -40,8 +35,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the web server; the exit status."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_descriptor_limit()
     return execute(web_parser(), argv, lambda options: run(serve(options), loop=options.loop))
 
 

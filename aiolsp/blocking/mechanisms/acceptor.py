@@ -23,13 +23,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from aiolsp.linux.listener import Address, accept_ready, format_address
+from aiolsp.linux.listener import BACKLOG, Address, accept_ready, format_address
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.accept")
 
 PAUSE = 0.5
 """Seconds without accepting after EMFILE, ENFILE, ENOBUFS or ENOMEM; the stock loop waits 1 s, nginx 0.5 s."""
+
+BUDGET = 64
+"""Connections taken in one go from a ready listener; the rest are reported again."""
 
 
 class Poller(Protocol):
@@ -97,11 +100,17 @@ class Acceptor:
             listener.close()
         self.listeners = {}
 
-    def accept(self, fd: int) -> None:
+    def finish(self) -> None:
+        """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
+        for fd in self.listeners:
+            self.accept(fd, BACKLOG)
+        self.close()
+
+    def accept(self, fd: int, budget: int = BUDGET) -> None:
         """Take what waits on the ready listener *fd*; nothing if it was closed or paused meanwhile."""
         if not self._watching or fd not in self.listeners:
             return
-        connections, overload = accept_ready(self.listeners[fd])
+        connections, overload = accept_ready(self.listeners[fd], budget)
         for connection, peer in connections:
             if trace.on:
                 trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))

@@ -11,14 +11,15 @@ Consequence
     The pool must refuse, and its threads must survive their jobs.
 Decision
     `HalfSyncPool.submit` counts jobs where they are, in the queue and on the threads, and raises `QueueFull`. A job
-    that raises is logged.
+    that raises is logged. `resume` admits more of what was admitted before: to refuse it would throw away work already
+    done.
 Price
     The caller gets no result: a job acts by itself, on the socket it was given, as the book's ``process()`` does.
 
 The C++ original hands its threads a pointer to the pool before its constructor has ended, lets the queue hold one more
 than its limit, and never joins.
 
-Calling sequence: ``new -> submit* -> close``.
+Calling sequence: ``new -> (submit -> resume*)* -> close``.
 """
 
 from __future__ import annotations
@@ -75,14 +76,19 @@ class HalfSyncPool:
         Raises QueueFull at once when threads and queue are full, RuntimeError once closed.
         """
         with self._lock:
-            if self._closing:
-                raise RuntimeError("the thread pool is closed")
             if self.busy + len(self._queue) >= self._limit:
                 if trace.on:
                     trace.event("!", "submit", busy=self.busy, queued=self.queued, why="the queue is full: refused")
                 raise QueueFull(f"{self.busy} jobs run and {self.queued} wait")
-            self._queue.append(partial(fn, *args, **kwargs))
-        self._waiting.release()
+            self._enqueue(partial(fn, *args, **kwargs))
+
+    def resume(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """As `submit`, for more of a job that `submit` admitted: it is never refused for a full queue.
+
+        Raises RuntimeError once closed.
+        """
+        with self._lock:
+            self._enqueue(partial(fn, *args, **kwargs))
 
     def close(self, grace: float = 10.0) -> bool:
         """Forget what waits, give what runs *grace* seconds in all; True if all threads ended. May be called again.
@@ -97,6 +103,12 @@ class HalfSyncPool:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _enqueue(self, job: Callable[[], object]) -> None:
+        if self._closing:
+            raise RuntimeError("the thread pool is closed")
+        self._queue.append(job)
+        self._waiting.release()
 
     def _run(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Drive a sorted timer list by SIGALRM, or by the time-out of the call that waits.
+"""Drive a sorted timer list by SIGALRM, or by the time-out of the call that waits, for one thread or several.
 
 Book p. 196, listing 11-2 (tick) and p. 200, listing 11-3 (alarm, timer_handler).
 
@@ -12,7 +12,8 @@ Consequence
     can do without signals.
 Decision
     `AlarmDriver` sets one alarm for the head of the list and moves it only when the head gets earlier; the program
-    calls `fire` when SIGALRM came out of its `SelfPipe`. `poll_timeout` is the other way.
+    calls `fire` when SIGALRM came out of its `SelfPipe`. `poll_timeout` is the other way; `PollDriver` is that with the
+    list behind a lock, so that worker threads may move timers: one that comes due before the wait ends, ends the wait.
 Price
     The one alarm is taken from everybody else in the process: `close` gives back what was left of theirs.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -93,13 +95,8 @@ class AlarmDriver:
             trace.event("%", "fired", why=_outcome(expired), late=late, expired=len(expired), left=len(self.timers))
         self._wake_up = math.inf
         for timer in expired:
-            # A callback before it may have cancelled it, closed the driver, or added it again.
-            if timer.cancelled or timer.active or self._closed:
-                continue
-            try:
-                timer.callback()
-            except Exception:
-                log.exception("a timer's callback raised")
+            if not self._closed:  # a callback before it may have closed the driver
+                _call(timer)
         self._arm()
 
     def _arm(self) -> None:
@@ -113,6 +110,72 @@ class AlarmDriver:
             trace.event("%", word, why=why, due_in=f"{delay:.3f}s", timers=len(self.timers))
         self._wake_up = deadline
         signal.setitimer(signal.ITIMER_REAL, delay)
+
+
+class PollDriver:
+    """Calls the callback of each timer when its deadline has passed; one thread calls `timeout`, waits, calls `fire`.
+
+    Any thread may add, adjust and cancel. *wake* must end the wait that was given `timeout`, from any thread.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.time: Callable[[], float] = time.monotonic
+        self.timers = SortedTimerList()
+        self._wake = wake
+        self._wake_up = -math.inf
+        self._lock = threading.Lock()
+
+    def add(self, timer: Timer) -> None:
+        """Add *timer*. Raises ValueError as `SortedTimerList.add` does."""
+        with self._lock:
+            self.timers.add(timer)
+            self._arm()
+
+    def hasten(self, timer: Timer, deadline: float) -> None:
+        """Give *timer* that *deadline* if it is the earlier one; an `IdleTimer` finds a later one by itself.
+
+        Raises ValueError if it is not in the list.
+        """
+        with self._lock:
+            if deadline < timer.deadline:
+                self.timers.adjust(timer, deadline)
+                self._arm()
+
+    def cancel(self, timer: Timer) -> bool:
+        """See to it that *timer* does not fire; False if it was not in the list."""
+        with self._lock:
+            return self.timers.cancel(timer)
+
+    def timeout(self, latest: float = math.inf) -> float | None:
+        """Seconds to wait now, until the first timer is due or the time is *latest*; None waits for ever."""
+        with self._lock:
+            deadline = self.timers.next_deadline()
+            self._wake_up = latest if deadline is None else min(deadline, latest)
+            return None if self._wake_up == math.inf else max(0.0, self._wake_up - time.monotonic())
+
+    def fire(self) -> None:
+        """After the wait: call what is due."""
+        with self._lock:
+            self._wake_up = -math.inf
+            expired = self.timers.tick(time.monotonic())
+        for timer in expired:
+            _call(timer)
+
+    def _arm(self) -> None:
+        deadline = self.timers.next_deadline()
+        if deadline is not None and deadline < self._wake_up:
+            self._wake_up = deadline
+            self._wake()
+
+
+def _call(timer: Timer) -> None:
+    # A callback before it may have cancelled it, or added it again.
+    if timer.cancelled or timer.active:
+        return
+    try:
+        timer.callback()
+    except Exception:
+        log.exception("a timer's callback raised")
 
 
 def _outcome(expired: list[Timer]) -> str:

@@ -54,7 +54,7 @@ def accepting(request: pytest.FixtureRequest) -> Iterator[Accepting]:
 
 
 def out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "accept_ready", lambda listener: Accepted([], errno.EMFILE))
+    monkeypatch.setattr(module, "accept_ready", lambda *_: Accepted([], errno.EMFILE))
 
 
 def test_all_that_wait_are_accepted_in_one_turn_and_are_non_blocking(accepting: Accepting) -> None:
@@ -127,3 +127,14 @@ def test_close_closes_the_listeners_and_a_late_event_does_no_harm(accepting: Acc
     assert fd not in accepting.acceptor
     with pytest.raises(ConnectionRefusedError):
         accepting.connect()
+
+
+def test_finishing_takes_what_the_backlog_holds_and_refuses_what_comes_after(accepting: Accepting) -> None:
+    accepting.acceptor.start()
+    peers = [accepting.connect() for _ in range(5)]
+    accepting.acceptor.finish()
+    assert len(accepting.connections) == 5
+    with pytest.raises(ConnectionRefusedError):
+        accepting.connect()
+    for peer in peers:
+        peer.close()

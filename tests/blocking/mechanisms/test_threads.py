@@ -48,6 +48,31 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert pool.close()
 
 
+def test_more_of_what_was_admitted_is_never_refused_before_the_end() -> None:
+    pool = HalfSyncPool(1, 1)
+    entered, gate = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def block() -> None:
+        entered.set()
+        gate.wait(DEADLINE)
+
+    pool.submit(block)
+    assert entered.wait(DEADLINE)
+    pool.submit(ran.append, 0)
+    for number in range(1, 10):
+        pool.resume(ran.append, number)
+    with pytest.raises(QueueFull):
+        pool.submit(ran.append, -1)
+    done = threading.Event()
+    pool.resume(done.set)
+    gate.set()
+    assert done.wait(DEADLINE) and pool.close()
+    assert ran == list(range(10))
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.resume(ran.append, -1)
+
+
 def test_closing_forgets_what_waits_and_waits_for_what_runs_only_so_long() -> None:
     pool = HalfSyncPool(1, 2)
     entered, gate = threading.Event(), threading.Event()

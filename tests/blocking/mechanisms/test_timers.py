@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import AlarmDriver, poll_timeout
+from aiolsp.blocking.mechanisms.timers import AlarmDriver, PollDriver, poll_timeout
 from aiolsp.sansio.timers import IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
 from harness import DEADLINE
@@ -144,3 +146,75 @@ def test_a_wait_with_that_time_out_finds_the_timer_due() -> None:
     seconds = poll_timeout(timers, time.monotonic())
     select.poll().poll(None if seconds is None else math.ceil(seconds * 1000))
     assert len(timers.tick(time.monotonic())) == 1
+
+
+@pytest.fixture
+def bell() -> Iterator[int]:
+    """An eventfd that ends the wait of a loop."""
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    yield fd
+    os.close(fd)
+
+
+def test_a_timer_of_another_thread_ends_the_wait_if_it_is_the_first(bell: int) -> None:
+    fired = threading.Event()
+    driver = PollDriver(lambda: os.eventfd_write(bell, 1))
+    driver.add(Timer(driver.time() + 1000, lambda: None))
+    timeout = driver.timeout()
+    assert timeout is not None and 999 < timeout <= 1000
+    thread = threading.Thread(target=lambda: driver.add(Timer(driver.time() + 0.01, fired.set)))
+    thread.start()
+    assert select.select([bell], [], [], DEADLINE)[0], "the wait was not ended"
+    os.eventfd_read(bell)
+    driver.fire()
+    while not fired.is_set():
+        timeout = driver.timeout()
+        assert timeout is not None and timeout < 1
+        select.select([], [], [], timeout)
+        driver.fire()
+    thread.join(DEADLINE)
+
+
+def test_a_later_timer_or_one_of_the_loops_own_thread_ends_no_wait(bell: int) -> None:
+    driver = PollDriver(lambda: os.eventfd_write(bell, 1))
+    timer = Timer(driver.time() + 10, lambda: None)
+    driver.add(timer)
+    driver.timeout()
+    driver.add(Timer(driver.time() + 20, lambda: None))
+    driver.hasten(timer, driver.time() + 1000)
+    assert not select.select([bell], [], [], 0)[0]
+    driver.hasten(timer, driver.time() + 1)
+    assert os.eventfd_read(bell) == 1
+    driver.fire()
+    driver.hasten(timer, driver.time() + 0.5)
+    assert not select.select([bell], [], [], 0)[0], "before the next wait nothing needs to be ended"
+
+
+def test_the_wait_is_as_long_as_the_first_deadline_or_its_bound_allows() -> None:
+    driver = PollDriver(lambda: None)
+    assert driver.timeout() is None
+    assert 0 < (driver.timeout(driver.time() + 5) or 0) <= 5
+    timer = Timer(driver.time() - 1, lambda: None)
+    driver.add(timer)
+    assert driver.timeout() == 0.0
+    assert driver.cancel(timer) and not driver.cancel(timer)
+    assert driver.timeout() is None
+
+
+def test_a_callback_may_raise_cancel_another_or_add_itself_again(caplog: pytest.LogCaptureFixture) -> None:
+    driver, calls = PollDriver(lambda: None), list[str]()
+    now = driver.time()
+    other = Timer(now - 1, lambda: calls.append("cancelled"))
+
+    def first() -> None:
+        calls.append("first")
+        driver.cancel(other)
+        again.deadline = driver.time() - 1
+        driver.add(again)
+        raise ZeroDivisionError
+
+    again = Timer(now - 2, first)
+    for timer in (again, other):
+        driver.add(timer)
+    driver.fire()
+    assert calls == ["first"] and again.active and "a timer's callback raised" in caplog.text

@@ -1,0 +1,396 @@
+"""One HTTP connection, held by one thread at a time: the book's http_conn, and the twin of websrv/connection.py.
+
+Book p. 304, listing 15-4 (http_conn); p. 318, listing 15-6.
+
+Facts
+    - EPOLLONESHOT takes a socket's events away as it reports one, and EPOLL_CTL_MOD gives them back, from any thread;
+      what came meanwhile is reported at once. So one thread at a time holds the connection, and nothing is lost.
+    - A client may pipeline, stop reading, stop sending, or half-close and wait for its answer. A thread that waits for
+      it is one less for the others: eight such clients, and eight threads serve nobody.
+    - Each system call lets another thread have the interpreter; a call that is not made is the cheapest.
+Consequence
+    A worker must never wait for a client, only for the disk; and the state of a connection between two turns must be in
+    the connection, not on a worker's stack.
+Decision
+    `work` does all that can be done now: send what is owed, answer what was asked, read. When the socket is full, or
+    nothing more came, it lets go: `_rest` re-arms for EPOLLOUT or EPOLLIN, the last thing that it does. A read that did
+    not fill its buffer is not followed by one that would say EAGAIN: if more is there by then, epoll says so.
+    Whoever holds the connection may close it; the readiness loop takes it first (`_take`), as a worker's job does.
+    When the pool's queue is full, the readiness loop does a worker's work itself, but for the disk: it answers 503.
+Price
+    One epoll_ctl for each turn. What a transport does unasked is to be written out: partial writes, TCP_NODELAY, what
+    to do with EAGAIN, the order of closing, the half-close that lets the last answer arrive.
+
+The C++ original reads up to the size of its buffer and then never again (a head of 2 KiB is refused as if the client
+had left), cuts answers of more than its socket's buffer when writev is partial, keeps a 1.1 connection only if it is
+told ``Connection: keep-alive``, and opens ``/../../../etc/passwd``.
+
+State line: connection_made -> (ready -> work)* -> connection_lost.
+Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiolsp.blocking.mechanisms.threads import QueueFull
+from aiolsp.blocking.websrv.transfer import Output, Transfer
+from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
+from aiolsp.http1.parser import RequestParser
+from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT
+from aiolsp.linux.epoll_flags import flag_names
+from aiolsp.linux.listener import Address, format_address
+from aiolsp.linux.sendfile import FileChanged
+from aiolsp.sansio.timers import IdleTimer
+from aiolsp.static.answer import Answer
+from aiolsp.static.phases import Phase, seconds_for
+from aiolsp.tracing import trace
+
+if TYPE_CHECKING:
+    from aiolsp.blocking.websrv.service import Service
+
+log = logging.getLogger("aiolsp.websrv")
+
+READ_SIZE = 16 * 1024
+"""Bytes of one recv: an answer that has to wait leaves at most that much of parsed requests behind."""
+
+READS = 16
+"""Reads of one turn, so that a client that never stops sending keeps no thread to itself."""
+
+FLUSH = 256 * 1024
+"""Bytes of ready answers that are gathered for one send, at the most."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+ENDED = 0
+"""No event to wait for: the connection is over."""
+
+
+class HttpConnection:
+    """Serves one client; see the module for who may call what when."""
+
+    def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
+        # Server
+        self._service = service
+        self._time = service.timers.time
+        # Connection
+        self._socket = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self._lock = threading.Lock()
+        self._held = self._cut = False
+        self._parser = RequestParser(service.settings.limits)
+        self._events: deque[Event] = deque()
+        self._output = Output(sock)
+        self._phase = Phase.IDLE
+        self._since = self.last_activity = self._time()
+        self._received = self._sent_before = 0
+        self._fresh = True
+        self._ended = self._closing = False
+        self._transfer: Transfer | None = None
+        self._sending: tuple[Request, int] | None = None
+        self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
+        # Request
+        self._request: Request | None = None
+        self._keep_alive = True
+        # Turn
+        self._busy = self._drained = False
+        self._reads_left = 0
+
+    # On the thread of the readiness loop
+
+    def connection_made(self) -> None:
+        """The connection is there: watch its silence, and refuse it politely if there are too many."""
+        if isinstance(self.peer, tuple):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._service.timers.add(self._timer)
+        admitted = self._service.join(self)
+        self._service.poller.register(self.fd, select.EPOLLONESHOT | (select.EPOLLIN if admitted else 0))
+        if not admitted:
+            self._held = True
+            self.refuse(ProtocolError(503, "too many connections"))
+            self.work(busy=True)
+
+    def ready(self, events: int) -> None:
+        """What epoll reported: a job for a worker, or for this thread if the queue is full."""
+        if trace.on:
+            trace.event("<", "epoll_wait", fd=self.fd, flags=flag_names(events))
+        if not self._take():
+            return
+        pool = self._service.pool
+        if trace.on:
+            trace.event("=", "submit", fd=self.fd, queued=pool.queued, why="a worker thread serves it")
+        try:
+            # What is half sent was admitted before: to refuse it now would throw it away.
+            (pool.resume if self._transfer is not None else pool.submit)(self.work)
+        except QueueFull:
+            self.work(busy=True)
+
+    def drain(self, *, fresh_too: bool = False) -> None:
+        """The server drains: close what nothing is owed to. Whoever holds a connection looks after it by itself.
+
+        A connection on which nothing has come yet is left open for its first request, unless *fresh_too*.
+        """
+        if not self._take():
+            return
+        if self._owing or not self._parser.between_messages or (self._fresh and not fresh_too):
+            self._held = False  # and its event is armed as before
+        else:
+            self._close("the server stops")
+
+    def abort(self) -> None:
+        """Close at once, whatever is in flight; a worker that holds it does so when it comes back from the disk."""
+        with self._lock:
+            self._cut = True
+            if self._held:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                return
+            self._held = True
+        self._close("cut")
+
+    def _timed_out(self) -> None:
+        """The phase has lasted too long; nobody holds the connection, since a held one has no deadline."""
+        if not self._take():
+            return
+        if trace.on:
+            trace.event("-", "timed out", why=f"waited for {self._phase.value}", peer=format_address(self.peer or ""))
+        if self._phase in (Phase.HEAD, Phase.BODY):
+            self._service.timers.add(self._timer)
+            self.refuse(ProtocolError(408, f"waited too long for {self._phase.value}"))
+            self.work(busy=True)
+        else:
+            self._close("timed out")
+
+    def _take(self) -> bool:
+        """Hold the connection, unless a worker does."""
+        with self._lock:
+            taken = not self._held
+            self._held = True
+        return taken
+
+    # On whichever thread holds the connection
+
+    def work(self, *, busy: bool = False) -> None:
+        """Do all that can be done without waiting for the client, then let go; *busy*: and without the disk."""
+        self._busy = busy
+        self._drained = False
+        self._reads_left = READS
+        try:
+            while (event := self._advance()) != ENDED:
+                if self._rest(event):
+                    return
+            self._close("closed")
+        except (OSError, FileChanged) as error:
+            self._close(str(error))
+        except Exception:
+            log.exception("serving a connection failed")
+            self._close("cut")
+
+    def send(self, request: Request, answer: Answer) -> None:
+        """Queue *answer*; one that holds parts of a file is sent before anything else is answered."""
+        self._output.put(answer.head.render(self._service.date(), self.connection_field(request)))
+        if answer.streamed and request.method != b"HEAD":
+            self._transfer = Transfer(self._output, answer)
+            self._sending = request, answer.status
+            return
+        size = 0
+        if request.method != b"HEAD":
+            size = answer.size
+            self._output.put(answer.ready)
+        answer.close()
+        self._service.note(self, request, answer.status, size)
+        if not self._persists:
+            self._finish()
+
+    def refuse(self, fault: ProtocolError) -> None:
+        """Answer what cannot be understood, or not be served, and close."""
+        answer = self._service.error(fault.status, fault.reason)
+        self._output.put(answer.head.render(self._service.date(), CLOSE))
+        self._output.put(answer.ready)
+        self._service.note(self, self._request, answer.status, answer.size)
+        self._request = None
+        self._finish()
+
+    def connection_field(self, request: Request) -> bytes:
+        """The end of the head that answers *request*: whether the connection stays open."""
+        if not self._persists:
+            return CLOSE
+        return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
+
+    @property
+    def _persists(self) -> bool:
+        """Whether a request may follow the one that is being answered."""
+        return self._keep_alive and not self._service.draining
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether the next answer has to wait."""
+        return self._closing or self._transfer is not None or self._output.size > FLUSH
+
+    @property
+    def _owing(self) -> bool:
+        """Whether an answer, or a part of one, is still owed to the client."""
+        return self._closing or self._transfer is not None or bool(self._output.size or self._events)
+
+    def _advance(self) -> int:
+        """Send, answer and read, in this order, until something must be waited for: the event, or ENDED."""
+        while True:
+            while self._events and not self._blocked:
+                self._act(self._events.popleft())
+            if not (self._output.flush(more=self._transfer is not None) and self._transferred()):
+                return select.EPOLLOUT
+            if self._closing:
+                self._half_close()
+            elif self._events:
+                continue  # the transfer, or a full output, held them up
+            if self._ended:
+                return ENDED
+            if self._drained:
+                return select.EPOLLIN
+            self._receive()
+
+    def _act(self, event: Event) -> None:
+        match event:
+            case Request():
+                # Its head is complete: what may be there of another one has a time of its own.
+                self._phase = Phase.IDLE
+                self._request = event
+                if event.expects_continue:
+                    self._expect(event)
+            case Data():
+                self._received += len(event.data)
+            case EndOfMessage():
+                request, self._request = self._request, None
+                if request is not None:
+                    self._keep_alive = self._keep_alive and request.keep_alive
+                    self._service.answer(self, request, busy=self._busy)
+            case ProtocolError():
+                self.refuse(event)
+
+    def _expect(self, request: Request) -> None:
+        """The client waits before it sends the body: go on only if the answer depends on it (RFC 9110 10.1.1)."""
+        if self._service.reads_body(request):
+            self._output.put(CONTINUE)
+        else:
+            self._request = None
+            self._keep_alive = False
+            self._service.answer(self, request, busy=self._busy)
+
+    # Bytes
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except BlockingIOError:
+            self._drained = True
+            if trace.on:
+                trace.event("=", "recv EAGAIN", fd=self.fd, why="read later")
+            return
+        if trace.on:
+            why = f"while waiting for {self._phase.value}" if data else "end of stream"
+            trace.event("<", "recv", fd=self.fd, size=len(data), why=why)
+        self._reads_left -= 1
+        self._drained = len(data) < READ_SIZE or not self._reads_left
+        if not data:
+            self._ended = True
+            return
+        self._fresh = False
+        self.last_activity = self._time()
+        if not self._closing:
+            self._events.extend(self._parser.feed(data))
+
+    def _transferred(self) -> bool:
+        """Go on with the file that is being sent, if one is; whether none is left to be sent."""
+        transfer = self._transfer
+        if transfer is None:
+            return True
+        complete = transfer.send()
+        if complete:
+            self._end_transfer(transfer)
+            if not self._persists:
+                self._finish()
+        return complete
+
+    def _end_transfer(self, transfer: Transfer) -> None:
+        assert self._sending is not None
+        self._service.note(self, *self._sending, transfer.sent)
+        self._transfer = self._sending = None
+        transfer.close()
+
+    # Closing
+
+    def _finish(self) -> None:
+        """The last answer is queued, or was given: what was asked after it is not."""
+        self._keep_alive = False
+        self._closing = True
+        self._events.clear()
+
+    def _half_close(self) -> None:
+        """All is sent: say so, and read on until the client closes, so that no reset overtakes the last answer."""
+        if self._phase is not Phase.LINGER:
+            self._enter(Phase.LINGER)
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def _rest(self, event: int) -> bool:
+        """Let go until *event*; False if there is more to do, since the server began to drain meanwhile.
+
+        The re-arming comes last: another thread may hold the connection before the call returns.
+        """
+        phase = self._waits_for(event)
+        if phase is not self._phase:
+            self._enter(phase)
+        with self._lock:
+            if self._cut:
+                raise ConnectionAbortedError("cut")
+            if phase is Phase.IDLE and self._service.draining and not self._fresh:
+                self._finish()
+                return False
+            self._held = False
+            self._service.timers.hasten(self._timer, self._deadline())
+            self._service.rearm(self, event, f"armed again: wait for {phase.value}")
+        return True
+
+    def _waits_for(self, event: int) -> Phase:
+        if event == select.EPOLLOUT:
+            return Phase.SENDING
+        if self._closing:
+            return Phase.LINGER
+        if self._parser.between_messages and self._request is None:
+            return Phase.IDLE
+        return Phase.HEAD if self._request is None else Phase.BODY
+
+    def _close(self, why: str) -> None:
+        """The connection is over, whoever ended it; whoever calls this holds it, and nobody ever does again."""
+        if trace.on:
+            trace.event("x", "close", fd=self.fd, why=why)
+        self._service.timers.cancel(self._timer)
+        if self._transfer is not None:
+            self._end_transfer(self._transfer)
+        self._events.clear()
+        self._service.leave(self)
+        self._socket.close()
+
+    # Time
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._since = self.last_activity = self._time()
+        self._received = 0
+        self._sent_before = self._output.sent
+
+    def _deadline(self) -> float:
+        """Until when the phase may last, as far as is known now; while a thread holds it, we wait for our disk."""
+        phase = Phase.ANSWER if self._held else self._phase
+        if phase is Phase.ANSWER:
+            begin = self._time()
+        else:
+            begin = self.last_activity if phase is Phase.IDLE else self._since
+        progress = self._output.sent - self._sent_before if phase is Phase.SENDING else self._received
+        return begin + seconds_for(phase, self._service.settings.limits, progress)

@@ -1,0 +1,149 @@
+"""What all connections of a server share: the directory, the pool, the epoll, the timers, the limits.
+
+The asyncio service is one thread's, and keeps answers in memory; this one is everybody's: what more than one thread
+changes is behind a lock, and every request for a file is a look at the disk, by the thread that serves it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from aiolsp.blocking.mechanisms.threads import HalfSyncPool
+from aiolsp.blocking.mechanisms.timers import PollDriver
+from aiolsp.http1.dates import format_date
+from aiolsp.http1.messages import ProtocolError, Request
+from aiolsp.http1.target import parse_target
+from aiolsp.linux.epoll_flags import flag_names
+from aiolsp.sansio.crowd import Crowd, host_of
+from aiolsp.static.access_log import AccessLog, LogRecord
+from aiolsp.static.answer import Answer, respond
+from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
+from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.tracing import trace
+from aiolsp.websettings import Settings
+
+if TYPE_CHECKING:
+    from aiolsp.blocking.websrv.connection import HttpConnection
+
+log = logging.getLogger("aiolsp.websrv")
+
+STUCK = 0.5
+"""Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
+
+SMALL = 64 * 1024
+"""Bytes of a file that is read, and sent in one piece with its head; larger ones go by sendfile(2)."""
+
+
+class Service:
+    """Shared by the connections of one server; any thread may call it."""
+
+    def __init__(self, root: DocumentRoot, settings: Settings, log: AccessLog | None) -> None:
+        self.root = root
+        self.settings = settings
+        self.log = log
+        self.pool = HalfSyncPool(settings.threads, settings.max_queue)
+        self.poller = select.epoll()
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.poller.register(self.bell, select.EPOLLIN)
+        self.timers = PollDriver(self.wake)
+        self.crowd = Crowd(settings.limits.max_connections, settings.limits.max_per_address)
+        self.connections: dict[int, HttpConnection] = {}
+        self.draining = False
+        """Whether no connection is to be kept for another request."""
+        self._lock = threading.Lock()
+        self._date = 0, b""
+
+    # Connections
+
+    def join(self, connection: HttpConnection) -> bool:
+        """Count *connection* among the live ones; False if it is one too many."""
+        with self._lock:
+            self.connections[connection.fd] = connection
+            return self.crowd.join(connection.peer)
+
+    def leave(self, connection: HttpConnection) -> None:
+        """*connection* is about to close its socket."""
+        with self._lock:
+            del self.connections[connection.fd]
+            self.crowd.leave(connection.peer)
+            empty = not self.connections
+        self.poller.unregister(connection.fd)
+        if empty and self.draining:
+            self.wake()
+
+    def rearm(self, connection: HttpConnection, event: int, why: str) -> None:
+        """Have *event* reported once; at once, if it has come already."""
+        flags = event | select.EPOLLONESHOT
+        if trace.on:
+            trace.event("=", "epoll_ctl MOD", fd=connection.fd, flags=flag_names(flags), why=why)
+        self.poller.modify(connection.fd, flags)
+
+    def wake(self) -> None:
+        """Have the readiness loop look around."""
+        os.eventfd_write(self.bell, 1)
+
+    # Answers
+
+    def answer(self, connection: HttpConnection, request: Request, *, busy: bool) -> None:
+        """Give *connection* the answer to *request*; *busy* says that no thread is free to ask the disk."""
+        if not asks_for_file(request):
+            connection.send(request, answer_without_file(self.root, request))
+            return
+        target = parse_target(request.target)
+        if target is None:
+            connection.refuse(ProtocolError(400, "bad request-target"))
+        elif busy:
+            connection.send(request, self.error(503, "the server is busy"))
+        else:
+            fields = request.fields
+            wanted = Wanted(target, fields.combined(b"accept-encoding"), fields.combined(b"accept"))
+            limits = self.settings.limits
+            answer = respond(self._load(wanted), request.method, fields, time.time(), max_ranges=limits.max_ranges)
+            connection.send(request, answer)
+
+    def reads_body(self, request: Request) -> bool:
+        """Whether the answer to *request* comes after its body."""
+        return reads_body(request)
+
+    def error(self, status: int, detail: str = "") -> Answer:
+        """An answer that says what is wrong, and no more."""
+        return error_answer(self.root, status, detail)
+
+    def date(self) -> bytes:
+        """The current time as a Date field has it, made once a second."""
+        now = int(time.time())
+        second, date = self._date
+        if second != now:
+            date = format_date(now)
+            self._date = now, date
+        return date
+
+    def _load(self, wanted: Wanted) -> Resource:
+        try:
+            return self.root.load(wanted)
+        except Exception:
+            log.exception("looking at the disk failed")
+            return self.root.error(500)
+
+    # The access log
+
+    def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
+        """Log one answer; *request* is None if it could not be read."""
+        if self.log is not None:
+            self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
+
+    def close(self) -> None:
+        """After the last connection: end the threads, and let go of the directory."""
+        if self.pool.close(STUCK):
+            self.root.close()
+            self.poller.close()
+            os.close(self.bell)
+        elif trace.on:
+            trace.event("!", "close", why="a thread is stuck in the disk: what it may still use stays open")
+        if self.log is not None:
+            self.log.close(1.0)
