@@ -1,4 +1,4 @@
-"""The web server of a test module: a process for each loop, over the directory that the module's ``site`` makes."""
+"""The web server of a test module: a process for each shell, over the directory that the module's ``site`` makes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import Server, Shell
+from harness import SHELLS, Server
 
 
-@pytest.fixture(scope="module", params=("asyncio", "uvloop"))
+@pytest.fixture(scope="module", params=SHELLS, ids=lambda shell: shell.name)
 def server(request: pytest.FixtureRequest, site: Path) -> Iterator[Server]:
-    """A running server with no options, on each loop; no test changes what it serves."""
-    with Shell(request.param).server("websrv", site, role="") as running:
+    """A running server with no options, on each shell; no test changes what it serves."""
+    with request.param.server("websrv", site, role="") as running:
         yield running

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 import aiolsp
-from harness import Process, Server, Shell, receive_to_end
+from harness import DEADLINE, READY, SHELLS, Process, Server, Shell, receive_to_end
 from webclient import ask, exchange, read_reply, request, send_raw
+
+ASYNCIO = SHELLS[0]
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +30,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(loop_name: str, *words: object) -> list[str]:
-    """The command line of a server on *loop_name* with *words* and no others."""
-    return Shell(loop_name).command("websrv", "", *words)
+def command(shell: Shell, *words: object) -> list[str]:
+    """The command line of a server on *shell* with *words* and no others."""
+    return shell.command("websrv", "", *words)
 
 
 # Where
 
 
-def test_the_words_of_http_server_serve_the_current_directory(loop_name: str, site: Path) -> None:
+def test_the_words_of_http_server_serve_the_current_directory(shell: Shell, site: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     # Started elsewhere, it must still find the package, installed or not.
     env = {**os.environ, "PYTHONPATH": str(Path(aiolsp.__file__).parents[1])}
     for words, cwd in (([port], site), (["0", "-d", site, "-b", "127.0.0.1"], "/"), ([site, 0, "-p", "HTTP/1.1"], "/")):
-        server = Server(command(loop_name, *words), cwd=cwd, env=env)
+        server = Server(command(shell, *words), cwd=cwd, env=env)
         try:
             assert words != [port] or server.port == port
             assert ask(server, "/file.txt").status == 200
@@ -53,8 +55,8 @@ def test_the_words_of_http_server_serve_the_current_directory(loop_name: str, si
             server.kill()
 
 
-def test_an_ipv6_address_stands_in_brackets(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, "-b", "::1", role="") as server:
+def test_an_ipv6_address_stands_in_brackets(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, "-b", "::1", role="") as server:
         server.stdout.wait_for(rf"listening on \[::1\]:{server.port}\n")
         server.stdout.wait_for(rf"http://\[::1\]:{server.port}/ serves")
         reply = ask(server, "/file.txt")
@@ -63,28 +65,26 @@ def test_an_ipv6_address_stands_in_brackets(loop_name: str, site: Path) -> None:
             socket.create_connection(("127.0.0.1", server.port), 10)
 
 
-def test_two_colons_serve_both_families(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, "-b", "::", "--log", "common", role="") as server:
+def test_two_colons_serve_both_families(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, "-b", "::", "--log", "common", role="") as server:
         for host in ("127.0.0.1", "::1"):
             with socket.create_connection((host, server.port), 10) as peer:
                 assert exchange(peer, "/file.txt").status == 200
         server.stderr.wait_for("(?m)^::1 - - ")
 
 
-def test_a_stale_unix_socket_is_replaced_and_anything_else_left_alone(
-    loop_name: str, site: Path, tmp_path: Path
-) -> None:
+def test_a_stale_unix_socket_is_replaced_and_anything_else_left_alone(shell: Shell, site: Path, tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    server = Process(command(loop_name, site, "--unix", path, "--log", "common"))
+    server = Process(command(shell, site, "--unix", path, "--log", "common"))
     try:
         server.stdout.wait_for(re.escape(f"listening on {path}\n"))
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(10)
             peer.connect(str(path))
             assert exchange(peer, "/file.txt").status == 200
-        second = Process(command(loop_name, site, "--unix", path))
+        second = Process(command(shell, site, "--unix", path))
         assert second.wait() == 2 and "address already in use" in second.stderr.whole()
         server.stderr.wait_for('(?m)^- - - .*"GET /file.txt HTTP/1.1" 200 100$')
         server.send_signal(signal.SIGTERM)
@@ -92,13 +92,13 @@ def test_a_stale_unix_socket_is_replaced_and_anything_else_left_alone(
     finally:
         server.kill()
     path.write_text("a file of mine")
-    third = Process(command(loop_name, site, "--unix", path))
+    third = Process(command(shell, site, "--unix", path))
     assert third.wait() == 2 and path.read_text() == "a file of mine"
 
 
-def test_one_thread_is_enough(loop_name: str, site: Path) -> None:
+def test_one_thread_is_enough(shell: Shell, site: Path) -> None:
     options = ("--threads", 1, "--cache-size", 0, "--cache-file", 0)
-    with Shell(loop_name).server("websrv", site, *options, role="") as server, server.connect() as peer:
+    with shell.server("websrv", site, *options, role="") as server, server.connect() as peer:
         for _ in range(5):
             assert exchange(peer, "/file.txt").body == b"0123456789" * 10
             assert exchange(peer, "/").status == 200
@@ -123,9 +123,9 @@ LIMITED = {
 """Limits, each with a request that just keeps it and one that does not, and what the latter is told."""
 
 
-def test_a_limit_is_where_the_operator_put_it(loop_name: str, site: Path) -> None:
+def test_a_limit_is_where_the_operator_put_it(shell: Shell, site: Path) -> None:
     options = [word for option in (*LIMITED, ("--max-ranges", 2)) for word in option]
-    with Shell(loop_name).server("websrv", site, *options, role="") as server, server.connect() as peer:
+    with shell.server("websrv", site, *options, role="") as server, server.connect() as peer:
         for below, above, status in LIMITED.values():
             for _ in range(2):
                 peer.sendall(below)
@@ -138,9 +138,9 @@ def test_a_limit_is_where_the_operator_put_it(loop_name: str, site: Path) -> Non
 # Fields
 
 
-def test_a_field_of_the_operators_own_takes_the_place_of_ours(loop_name: str, site: Path) -> None:
+def test_a_field_of_the_operators_own_takes_the_place_of_ours(shell: Shell, site: Path) -> None:
     options = ("--header", "Server: mine", "--header", "access-control-allow-origin: https://a.example", "--cors")
-    with Shell(loop_name).server("websrv", site, *options, role="") as server:
+    with shell.server("websrv", site, *options, role="") as server:
         for data in (request("/file.txt"), request("/missing"), request("/", method="OPTIONS"), b"bad\r\n\r\n"):
             with server.connect() as peer:
                 peer.sendall(data)
@@ -151,6 +151,17 @@ def test_a_field_of_the_operators_own_takes_the_place_of_ours(loop_name: str, si
             assert head.count(b"access-control-allow-origin") == 1
 
 
+def test_fields_of_ones_own_go_out_with_every_answer(shell: Shell, site: Path) -> None:
+    options = ["--header", "X-Frame-Options: DENY", "--cache-control", "max-age=60", "--cors"]
+    with shell.server("websrv", site, *options, role="") as server:
+        for target in ("/file.txt", "/missing", "/"):
+            fields = ask(server, target).fields
+            assert fields["x-frame-options"] == "DENY" and fields["access-control-allow-origin"] == "*"
+        assert ask(server, "/file.txt").fields["cache-control"] == "max-age=60"
+        preflight = ask(server, "/file.txt", "Access-Control-Request-Method: GET", method="OPTIONS")
+        assert "Range" in preflight.fields["access-control-allow-headers"]
+
+
 # Log
 
 
@@ -158,8 +169,8 @@ AGENT = 'x" 200 1\\ \t\x9b31m \xe9'
 
 
 @pytest.mark.parametrize("form", ["common", "combined", "json", "off"])
-def test_no_client_can_write_a_line_or_a_field_of_the_log(loop_name: str, site: Path, form: str) -> None:
-    with Shell(loop_name).server("websrv", site, "--log", form, role="") as server:
+def test_no_client_can_write_a_line_or_a_field_of_the_log(shell: Shell, site: Path, form: str) -> None:
+    with shell.server("websrv", site, "--log", form, role="") as server:
         with server.connect() as peer:
             target = '/%0d%0a::1"\\|forged"?%1b[31m'
             assert exchange(peer, target, f"User-Agent: {AGENT}", f"Referer: {AGENT}").status == 404
@@ -184,9 +195,9 @@ def test_no_client_can_write_a_line_or_a_field_of_the_log(loop_name: str, site: 
         assert '"HEAD /file.txt HTTP/1.1" 200 -' in lines[1] and '"-" 400 ' in lines[2]
 
 
-def test_a_person_at_a_terminal_sees_the_requests(loop_name: str, site: Path) -> None:
+def test_a_person_at_a_terminal_sees_the_requests(shell: Shell, site: Path) -> None:
     master, slave = pty.openpty()
-    arguments = [*command(loop_name, site, "--port", "0")]
+    arguments = [*command(shell, site, "--port", "0")]
     script = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execv(sys.argv[2], sys.argv[2:])"
     server = Server([sys.executable, "-c", script, str(slave), *arguments], pass_fds=(slave,))
     os.close(slave)
@@ -202,6 +213,31 @@ def test_a_person_at_a_terminal_sees_the_requests(loop_name: str, site: Path) ->
         os.close(master)
 
 
+def test_a_server_whose_log_nobody_reads_serves_on_and_ends_within_two_seconds(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("file")
+    reader, writer = os.pipe()
+    command = shell.command("websrv", "", tmp_path, "--port", 0, "--log", "combined")
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    try:
+        assert server.stdout is not None
+        found = READY.search(server.stdout.readline().decode())
+        assert found is not None
+        with socket.create_connection(("127.0.0.1", int(found["port"])), DEADLINE) as peer:
+            packet = request("/file.txt", "User-Agent: " + "x" * 1000) * 50
+            for _ in range(40):
+                peer.sendall(packet)
+                for _ in range(50):
+                    assert read_reply(peer).body == b"file"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(2) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()  # type: ignore[union-attr]
+        os.close(reader)
+
+
 # Containers
 
 
@@ -214,11 +250,11 @@ def can_be_first() -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_as_process_1_it_stops_on_the_signals_that_stop_it_elsewhere(loop_name: str, site: Path, number: int) -> None:
+def test_as_process_1_it_stops_on_the_signals_that_stop_it_elsewhere(shell: Shell, site: Path, number: int) -> None:
     if not can_be_first():
         pytest.skip("no namespaces")
     # The kernel drops what the first process has no handler for, so that the usual end of a process is no help there.
-    server = Server(["unshare", "-p", "-f", "--kill-child", *command(loop_name, site, "--port", 0)])
+    server = Server(["unshare", "-p", "-f", "--kill-child", *command(shell, site, "--port", 0)])
     try:
         assert ask(server, "/file.txt").status == 200
         os.kill(int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()), number)
@@ -228,6 +264,15 @@ def test_as_process_1_it_stops_on_the_signals_that_stop_it_elsewhere(loop_name: 
 
 
 # Errors, help, version
+
+
+def test_every_shell_says_in_one_line_what_it_cannot_have(shell: Shell, site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        for words in ([site, "--port", busy.getsockname()[1]], ["/nonexistent"], [site, "--header", "nothing"]):
+            process = Process(command(shell, *words))
+            assert process.wait() == 2
+            line = process.stderr.whole()
+            assert line.count("\n") == 1 and re.match(r"python -m aiolsp(\.blocking)?\.websrv: ", line)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +302,7 @@ def test_what_cannot_be_had_is_one_line_and_status_2(site: Path, words: list[str
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
         arguments = [word.replace("{site}", str(site)).replace("{busy}", port) for word in words]
-        process = Process(command("asyncio", *arguments))
+        process = Process(command(ASYNCIO, *arguments))
         assert process.wait() == 2
     line = process.stderr.whole()
     assert line.count("\n") == 1 and line.startswith("python -m aiolsp.websrv: ") and reason in line
@@ -279,8 +324,8 @@ def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     assert line.count("\n") == 1 and "permission denied" in line
 
 
-def test_version_and_help_are_for_stdout(loop_name: str) -> None:
+def test_version_and_help_are_for_stdout(shell: Shell) -> None:
     for option, pattern in (("--version", r"aiolsp \d+\.\d+\.\d+\n"), ("--help", r"(?s)usage: .*--max-ranges 16\n")):
-        process = Process(command(loop_name, option))
+        process = Process(command(shell, option))
         assert process.wait() == 0
         assert re.fullmatch(pattern, process.stdout.whole()) and process.stderr.whole() == ""

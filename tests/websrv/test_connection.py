@@ -1,4 +1,4 @@
-"""What a connection does with requests that are many, odd, wrong, slow, or cut, on both loops."""
+"""What a connection does with requests that are many, odd, wrong, slow, or cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,12 @@ import pytest
 from aiolsp.static import phases
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
-from harness import DEADLINE, Process, Server, Shell, receive_exactly, receive_to_end
-from webclient import ask, read_reply, request, send_raw
+from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end
+from webclient import ask, read_reply, request
 from webhost import hosted
 
 SMALL = b"small" * 100
+MIDDLE = bytes(range(255)) * 1_200
 LARGE = bytes(range(256)) * 80_000
 
 
@@ -29,75 +29,30 @@ LARGE = bytes(range(256)) * 80_000
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("connection")
     (root / "small.txt").write_bytes(SMALL)
+    (root / "middle.bin").write_bytes(MIDDLE)
     (root / "large.bin").write_bytes(LARGE)
     return root
 
 
-@pytest.fixture(scope="module", params=("asyncio", "uvloop"))
-def server(request: pytest.FixtureRequest, site: Path) -> Iterator[Server]:
-    with Shell(request.param).server("websrv", site, role="") as running:
-        yield running
-
-
-def impatient(loop_name: str, site: Path, *options: object) -> Server:
-    return Server(Shell(loop_name).command("websrv", "", site, "--port", 0, *options))
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n: v\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400),
-        (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-        (b"GET / HTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\n\r\n", 417),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400),
-        (b"\r\n" * 20, 400),
-    ],
-)
-def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(
-    server: Server, data: bytes, status: int
-) -> None:
-    assert send_raw(server, data).status == status
+def impatient(shell: Shell, site: Path, *options: object) -> Server:
+    return Server(shell.command("websrv", "", site, "--port", 0, *options))
 
 
 def test_a_hundred_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
-    targets = ["/small.txt", "/missing", "/large.bin"]
+    targets = ["/small.txt", "/missing", "/middle.bin"]
     with server.connect() as peer:
         peer.sendall(b"".join(request(targets[number % 3] + f"?{number}") for number in range(99)))
         for number in range(99):
             reply = read_reply(peer)
             assert reply.status == (404 if number % 3 == 1 else 200)
-            assert number % 3 == 1 or reply.body == (SMALL, None, LARGE)[number % 3]
+            assert number % 3 == 1 or reply.body == (SMALL, None, MIDDLE)[number % 3]
 
 
-def test_a_hundred_answers_from_memory_leave_in_one_write(loop_name: str, site: Path, tmp_path: Path) -> None:
+def test_a_hundred_answers_from_memory_leave_in_one_write(shell: Shell, site: Path, tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     log = tmp_path / "strace.log"
-    command = Shell(loop_name).command("websrv", "", site, "--port", 0)
+    command = shell.command("websrv", "", site, "--port", 0)
     server = Server(["strace", "-f", "-o", str(log), "-e", "trace=write,writev,sendto,sendmsg", *command])
     try:
         with server.connect() as peer:
@@ -273,8 +228,8 @@ def test_ten_megabytes_without_a_newline_are_refused_early(server: Server) -> No
         assert b" 431 " in received
 
 
-def test_a_head_that_does_not_end_is_timed_out(loop_name: str, site: Path) -> None:
-    server = impatient(loop_name, site, "--head-timeout", 0.3, "--idle-timeout", 0.6)
+def test_a_head_that_does_not_end_is_timed_out(shell: Shell, site: Path) -> None:
+    server = impatient(shell, site, "--head-timeout", 0.3, "--idle-timeout", 0.6)
     try:
         with server.connect() as slow, server.connect() as idle, server.connect() as silent:
             slow.sendall(b"GET / HTTP/1.1\r\n")
@@ -288,8 +243,8 @@ def test_a_head_that_does_not_end_is_timed_out(loop_name: str, site: Path) -> No
         server.kill()
 
 
-def test_a_body_that_trickles_is_timed_out(loop_name: str, site: Path) -> None:
-    server = impatient(loop_name, site, "--body-grace", 0.2, "--body-rate", 1000)
+def test_a_body_that_trickles_is_timed_out(shell: Shell, site: Path) -> None:
+    server = impatient(shell, site, "--body-grace", 0.2, "--body-rate", 1000)
     try:
         with server.connect() as peer:
             peer.sendall(request("/small.txt", "Content-Length: 1000") + b"x" * 10)
@@ -301,8 +256,8 @@ def test_a_body_that_trickles_is_timed_out(loop_name: str, site: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["/large.bin", "/small.txt"])
-def test_who_does_not_read_is_cut(loop_name: str, site: Path, target: str) -> None:
-    server = impatient(loop_name, site, "--response-grace", 0.3, "--response-rate", 1e9, "-v")
+def test_who_does_not_read_is_cut(shell: Shell, site: Path, target: str) -> None:
+    server = impatient(shell, site, "--response-grace", 0.3, "--response-rate", 1e9, "-v")
     try:
         # A much smaller buffer would leave the rest to the persist timer of TCP, which waits for minutes.
         with server.connect(receive_buffer=1 << 16) as peer:
@@ -322,9 +277,9 @@ def test_who_does_not_read_is_cut(loop_name: str, site: Path, target: str) -> No
         server.kill()
 
 
-def test_too_many_connections_are_told_so(loop_name: str, site: Path) -> None:
+def test_too_many_connections_are_told_so(shell: Shell, site: Path) -> None:
     for option in ("--max-connections", "--max-per-address"):
-        server = impatient(loop_name, site, option, 2)
+        server = impatient(shell, site, option, 2)
         try:
             with server.connect() as first, server.connect() as second:
                 for peer in (first, second):
@@ -345,8 +300,8 @@ def test_too_many_connections_are_told_so(loop_name: str, site: Path) -> None:
             server.kill()
 
 
-def test_without_descriptors_it_waits_and_goes_on(loop_name: str, site: Path) -> None:
-    command = Shell(loop_name).command("websrv", "", site, "--port", 0)
+def test_without_descriptors_it_waits_and_goes_on(shell: Shell, site: Path) -> None:
+    command = shell.command("websrv", "", site, "--port", 0)
     server = Server(["prlimit", "--nofile=40:40", *command])
     try:
         peers = [server.connect() for _ in range(60)]
@@ -367,11 +322,16 @@ def test_without_descriptors_it_waits_and_goes_on(loop_name: str, site: Path) ->
         server.kill()
 
 
-def test_a_transcript_says_what_happened_and_why(loop_name: str, site: Path) -> None:
-    server = impatient(loop_name, site, "-v")
+def test_a_transcript_says_what_happened_and_why(shell: Shell, site: Path) -> None:
+    server = impatient(shell, site, "-v")
     try:
         ask(server, "/large.bin")
-        for pattern in (r"< accept fd=\d+", r"< data_received \d+ B", "= submit .*thread", r"> sendfile fd=\d+ \d+ B"):
+        for pattern in (
+            r"< accept fd=\d+",
+            r"< (data_received|recv fd=\d+) \d+ B",
+            "= submit .*thread",
+            r"> sendfile fd=\d+ \d+ B",
+        ):
             server.stderr.wait_for(pattern)
         server.stop()
     finally:
@@ -386,18 +346,3 @@ def test_curl_resumes_a_download(server: Server, tmp_path: Path) -> None:
     url = f"http://{server.host}:{server.port}/large.bin"
     subprocess.run(["curl", "-sf", "-C", "-", "-o", part, url], check=True, timeout=DEADLINE)
     assert part.read_bytes() == LARGE
-
-
-def test_a_busy_port_and_a_bad_option_are_one_line_and_status_2(server: Server, loop_name: str, site: Path) -> None:
-    shell = Shell(loop_name)
-    for options in (
-        [site, "--port", server.port],
-        ["/nonexistent"],
-        [site, "--header", "bad"],
-        [site, "--max-connections", "x"],
-        ["8080", "9090"],
-        [site, "--bind", "no.such.host.invalid"],
-    ):
-        process = Process(shell.command("websrv", "", *options))
-        assert process.wait() == 2
-        assert process.stderr.whole().count("\n") == 1

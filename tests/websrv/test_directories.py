@@ -153,8 +153,8 @@ def test_a_listing_shows_what_would_be_served_and_no_more(server: Server) -> Non
     assert "../" not in Links(ask(server, "/").body).found
 
 
-def test_a_listing_is_never_old_and_claims_no_validator(loop_name: str, tmp_path: Path) -> None:
-    with Shell(loop_name).server("websrv", tmp_path, role="") as server, server.connect() as peer:
+def test_a_listing_is_never_old_and_claims_no_validator(shell: Shell, tmp_path: Path) -> None:
+    with shell.server("websrv", tmp_path, role="") as server, server.connect() as peer:
         for number in range(5):
             (tmp_path / f"{number}.txt").write_text("")
             page = exchange(peer, "/", "If-None-Match: *", "Range: bytes=0-0", "Accept-Encoding: gzip")
@@ -187,8 +187,8 @@ def test_the_title_of_a_listing_is_text_too(server: Server) -> None:
             assert list(links.found) == ["../", "file"] and not links.tags & {"script", "b"}
 
 
-def test_without_listings_only_an_index_is_shown(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, "--no-listing", role="") as server, server.connect() as peer:
+def test_without_listings_only_an_index_is_shown(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, "--no-listing", role="") as server, server.connect() as peer:
         assert exchange(peer, "/indexed/").body == b"<p>index"
         assert exchange(peer, "/sub").status == 308
         for target in ("/", "/sub/", "/empty/", "/index-is-a-directory/"):
@@ -197,9 +197,9 @@ def test_without_listings_only_an_index_is_shown(loop_name: str, site: Path) -> 
         assert exchange(peer, "/sub/file.txt").body == b"file"
 
 
-def test_a_listing_shows_links_and_dotfiles_where_they_are_served(loop_name: str, site: Path) -> None:
+def test_a_listing_shows_links_and_dotfiles_where_they_are_served(shell: Shell, site: Path) -> None:
     options = ("--follow-symlinks", "--dotfiles")
-    with Shell(loop_name).server("websrv", site, *options, role="") as server, server.connect() as peer:
+    with shell.server("websrv", site, *options, role="") as server, server.connect() as peer:
         links = list(Links(exchange(peer, "/sub/").body).found)
         assert links == ["../", "inner/", "link-to-directory/", ".hidden", "file.txt", "link"]
         assert {exchange(peer, f"/sub/{link}").status for link in links} == {200}
@@ -214,13 +214,13 @@ def test_many_listings_and_files_in_one_packet_keep_their_order(server: Server) 
 
 
 @pytest.mark.skipif(shutil.which("wget") is None, reason="wget is not installed")
-def test_wget_mirrors_a_tree_byte_for_byte(loop_name: str, tmp_path: Path) -> None:
+def test_wget_mirrors_a_tree_byte_for_byte(shell: Shell, tmp_path: Path) -> None:
     tree, copy = tmp_path / "tree", tmp_path / "copy"
     files = {"a.bin": os.urandom(700_000), "one/b c.txt": b"text", "one/two/ü ?.html": b"<p>", "one/empty": b""}
     for name, body in files.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(body)
-    with Shell(loop_name).server("websrv", tree, role="") as server:
+    with shell.server("websrv", tree, role="") as server:
         url = f"http://{server.host}:{server.port}/"
         options = ["-q", "-r", "-nH", "--no-parent", "--restrict-file-names=nocontrol", "-P", str(copy)]
         settings = {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -1,15 +1,17 @@
-"""Files as a client meets them: types, ranges, conditions, variants, pages of the site's own, on both loops."""
+"""Files as a client meets them: types, ranges, conditions, variants, pages of the site's own."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from harness import Server, Shell
+from harness import Server, Shell, receive_until
 from webclient import ask, exchange, read_reply, request
 
 BODY = bytes(range(256)) * 40
@@ -51,6 +53,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / (name + suffix)).write_bytes(suffix.encode() * 100_000)
             shutil.copystat(root / name, root / (name + suffix))
     return root
+
+
+# Whole
+
+
+def test_a_file_comes_whole_with_its_validators(server: Server) -> None:
+    reply = ask(server, "/data.bin")
+    assert (reply.status, reply.body) == (200, BODY)
+    assert reply.fields["content-type"] == "application/octet-stream"
+    assert reply.fields["accept-ranges"] == "bytes"
+    assert re.fullmatch(r'"[^"]+"', reply.fields["etag"])
+    assert "GMT" in reply.fields["last-modified"] and "connection" not in reply.fields
+
+
+def test_head_says_what_get_would(server: Server) -> None:
+    for target in ("/data.bin", "/large.bin", "/missing"):
+        got, told = ask(server, target), ask(server, target, method="HEAD")
+        assert told.status == got.status and int(told.fields["content-length"]) == len(got.body)
+
+
+def test_a_large_file_comes_by_sendfile_and_the_connection_lives_on(server: Server) -> None:
+    with server.connect() as peer:
+        for _ in range(3):
+            peer.sendall(request("/large.bin") + request("/empty.txt") + request("/data.bin"))
+            assert [read_reply(peer).body for _ in range(3)] == [LARGE, b"", BODY]
 
 
 # Types
@@ -99,6 +126,7 @@ def test_any_range_is_what_plain_arithmetic_says(server: Server, target: str, bo
                 assert (reply.status, reply.body) == (206, wanted), spec
             else:
                 assert reply.status == wanted, spec
+                assert reply.fields.get("content-range") == (f"bytes */{len(body)}" if wanted == 416 else None)
                 assert len(reply.body) == (0 if wanted == 416 else len(body))
 
 
@@ -192,6 +220,29 @@ def test_an_empty_file_has_no_parts(server: Server) -> None:
 # Conditions
 
 
+@pytest.mark.parametrize("target", ["/data.bin", "/large.bin"])
+def test_conditions_are_judged_in_the_order_of_the_rfc(server: Server, target: str) -> None:
+    whole = ask(server, target)
+    etag, modified = whole.fields["etag"], whole.fields["last-modified"]
+    early, late = "Thu, 01 Jan 1970 00:00:01 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+
+    def status(*fields: str) -> int:
+        return ask(server, target, *fields).status
+
+    assert status(f"If-None-Match: {etag}") == 304
+    assert status(f"If-None-Match: W/{etag}") == 304
+    assert status('If-None-Match: "other"', f"If-Modified-Since: {late}") == 200
+    assert status(f"If-Modified-Since: {modified}") == 304
+    assert status(f"If-Modified-Since: {early}") == 200
+    assert status(f"If-Match: {etag}") == 200
+    assert status('If-Match: "other"') == 412
+    assert status(f"If-Match: W/{etag}") == 412
+    assert status(f"If-Unmodified-Since: {early}") == 412
+    assert status(f"If-Match: {etag}", f"If-Unmodified-Since: {early}", f"If-None-Match: {etag}") == 304
+    unchanged = ask(server, target, f"If-None-Match: {etag}")
+    assert unchanged.fields["etag"] == etag and "content-length" not in unchanged.fields
+
+
 def test_three_forms_of_date_are_understood_and_others_ignored(server: Server) -> None:
     with server.connect() as peer:
         for date in ("Sun, 01 Jan 1995 00:00:02 GMT", "Sunday, 01-Jan-95 00:00:02 GMT", "Sun Jan  1 00:00:02 1995"):
@@ -217,9 +268,9 @@ def test_conditions_hold_for_head_and_in_lists_and_not_for_what_is_missing(serve
             assert exchange(peer, "/missing", fields).status == 404
 
 
-def test_a_new_file_has_a_new_tag_though_size_and_time_are_the_same(loop_name: str, tmp_path: Path) -> None:
+def test_a_new_file_has_a_new_tag_though_size_and_time_are_the_same(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with Shell(loop_name).server("websrv", tmp_path, "--cache-valid", 0, role="") as server:
+    with shell.server("websrv", tmp_path, "--cache-valid", 0, role="") as server:
         tags = set()
         for _ in range(2):
             other = tmp_path / "other"
@@ -234,10 +285,10 @@ def test_a_new_file_has_a_new_tag_though_size_and_time_are_the_same(loop_name: s
 
 
 @pytest.mark.parametrize("seconds", [-(2**31), -1, 0, 2**31, 2**33])
-def test_no_time_of_a_file_is_too_strange(loop_name: str, tmp_path: Path, seconds: int) -> None:
+def test_no_time_of_a_file_is_too_strange(shell: Shell, tmp_path: Path, seconds: int) -> None:
     (tmp_path / "file.txt").write_text("old or new")
     os.utime(tmp_path / "file.txt", (seconds, seconds))
-    with Shell(loop_name).server("websrv", tmp_path, role="") as server, server.connect() as peer:
+    with shell.server("websrv", tmp_path, role="") as server, server.connect() as peer:
         reply = exchange(peer, "/file.txt")
         assert reply.body == b"old or new"
         # A time in the future must not be sent (RFC 9110 8.8.2.1).
@@ -309,10 +360,10 @@ def test_vary_is_said_wherever_a_variant_could_come_to_be(server: Server) -> Non
 # Pages of the site's own
 
 
-def test_a_page_of_the_sites_own_says_404(loop_name: str, tmp_path: Path) -> None:
+def test_a_page_of_the_sites_own_says_404(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "404.html").write_text("our own page")
     (tmp_path / "404.html.gz").write_text("zipped")
-    with Shell(loop_name).server("websrv", tmp_path, role="") as server, server.connect() as peer:
+    with shell.server("websrv", tmp_path, role="") as server, server.connect() as peer:
         for target in ("/missing", "/.hidden", "/404.html/", "/missing/deep/"):
             reply = exchange(peer, target, "Range: bytes=0-1", "Accept-Encoding: gzip", "If-None-Match: *")
             assert (reply.status, reply.body) == (404, b"our own page")
@@ -324,12 +375,12 @@ def test_a_page_of_the_sites_own_says_404(loop_name: str, tmp_path: Path) -> Non
         assert exchange(peer, "/missing").body == b"another page"
 
 
-def test_an_application_takes_pages_and_leaves_what_is_there(loop_name: str, tmp_path: Path) -> None:
+def test_an_application_takes_pages_and_leaves_what_is_there(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("application")
     (tmp_path / "code.js").write_text("code")
     (tmp_path / "sub").mkdir()
     page = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
-    with Shell(loop_name).server("websrv", tmp_path, "--spa", "--no-listing", role="") as server:
+    with shell.server("websrv", tmp_path, "--spa", "--no-listing", role="") as server:
         with server.connect() as peer:
             for target in ("/", "/users/7?tab=1", "/users/7/", "/.hidden", "/code.js/", "/sub/"):
                 reply = exchange(peer, target, page)
@@ -346,8 +397,8 @@ def test_an_application_takes_pages_and_leaves_what_is_there(loop_name: str, tmp
 # Many at once
 
 
-def test_a_file_that_many_ask_for_at_the_same_time_comes_to_each(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, role="") as server:
+def test_a_file_that_many_ask_for_at_the_same_time_comes_to_each(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, role="") as server:
         for target, body in (("/data.bin", BODY), ("/large.bin", LARGE), ("/missing", None)):
             peers = [server.connect() for _ in range(30)]
             try:
@@ -359,3 +410,35 @@ def test_a_file_that_many_ask_for_at_the_same_time_comes_to_each(loop_name: str,
             finally:
                 for peer in peers:
                     peer.close()
+
+
+# Large
+
+
+def test_a_large_file_costs_no_memory(shell: Shell, tmp_path: Path) -> None:
+    size = 1 << 28
+    with (tmp_path / "sparse.bin").open("wb") as file:
+        file.truncate(size)
+        file.seek(size // 2)
+        file.write(b"middle")
+    server = Server(shell.command("websrv", "", tmp_path, "--port", 0))
+    try:
+        before = server.rss()
+        digest, left = hashlib.blake2b(), size
+        with server.connect() as peer:
+            peer.sendall(request("/sparse.bin"))
+            receive_until(peer, b"\r\n\r\n")
+            while left:
+                data = peer.recv(1 << 20)
+                assert data
+                digest.update(data)
+                left -= len(data)
+        assert server.rss() - before < 8 << 20
+        expected = hashlib.blake2b()
+        with (tmp_path / "sparse.bin").open("rb") as file:
+            while data := file.read(1 << 20):
+                expected.update(data)
+        assert digest.digest() == expected.digest()
+        server.stop()
+    finally:
+        server.kill()

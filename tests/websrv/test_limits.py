@@ -98,9 +98,9 @@ def test_a_client_that_only_waits_for_our_disk_is_not_timed_out(loop_name: str, 
             assert read_reply(peer).body == SMALL
 
 
-def test_a_silent_unix_client_is_not_one_of_many_from_one_address(loop_name: str, tmp_path: Path, site: Path) -> None:
+def test_a_silent_unix_client_is_not_one_of_many_from_one_address(shell: Shell, tmp_path: Path, site: Path) -> None:
     path = tmp_path / "web.sock"
-    command = [*Shell(loop_name).command("websrv", "", site), "--unix", str(path), "--max-per-address", "1"]
+    command = [*shell.command("websrv", "", site), "--unix", str(path), "--max-per-address", "1"]
     process = Process([*command, "--log", "common"])
     try:
         process.stdout.wait_for("listening on")

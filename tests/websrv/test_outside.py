@@ -184,8 +184,8 @@ def test_no_answer_tells_where_the_files_are(server: Server, site: Path) -> None
         assert not [name for name in names if name in received]
 
 
-def test_followed_links_lead_out_but_dots_do_not_and_siblings_follow_too(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, "--follow-symlinks", role="") as server, server.connect() as peer:
+def test_followed_links_lead_out_but_dots_do_not_and_siblings_follow_too(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, "--follow-symlinks", role="") as server, server.connect() as peer:
         assert exchange(peer, "/inner-link").body == BODY
         assert exchange(peer, "/file-link").body == SECRET
         assert exchange(peer, "/up/secret.txt").body == SECRET
@@ -196,12 +196,12 @@ def test_followed_links_lead_out_but_dots_do_not_and_siblings_follow_too(loop_na
             assert exchange(peer, target).status == 404
 
 
-def test_dotfiles_are_served_when_allowed_and_well_known_ones_always(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, "--dotfiles", role="") as server, server.connect() as peer:
+def test_dotfiles_are_served_when_allowed_and_well_known_ones_always(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, "--dotfiles", role="") as server, server.connect() as peer:
         for target in ("/.hidden", "/.git/config", "/%2ehidden"):
             assert exchange(peer, target).body == SECRET
         assert exchange(peer, "/file-link").status == 404
-    with Shell(loop_name).server("websrv", site, role="") as server:
+    with shell.server("websrv", site, role="") as server:
         assert ask(server, "/.well-known/security.txt").body == b"Contact: us"
 
 
@@ -231,14 +231,14 @@ SPECIAL: dict[str, Callable[[Path], None]] = {
 }
 
 
-def test_pages_of_the_root_that_are_no_regular_files_are_none(loop_name: str, tmp_path: Path) -> None:
+def test_pages_of_the_root_that_are_no_regular_files_are_none(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_bytes(SECRET)
     for name, make in SPECIAL.items():
         root = tmp_path / name
         root.mkdir()
         for page in ("index.html", "404.html"):
             make(root / page)
-        with Shell(loop_name).server("websrv", root, "--spa", role="") as server:
+        with shell.server("websrv", root, "--spa", role="") as server:
             listing = ask(server, "/")
             assert listing.status == 200 and listing.body.startswith(b"<!DOCTYPE html>")
             missing = ask(server, "/missing", "Accept: text/html")
@@ -255,18 +255,19 @@ def test_a_sibling_that_is_stale_or_no_file_or_a_link_out_is_none(server: Server
 # Permissions
 
 
-def start_as_nobody(loop_name: str, root: Path, *options: str) -> Server:
+def start_as_nobody(shell: Shell, root: Path, *options: str) -> Server:
     """A server that may read what everybody may; everything is imported while it still may read the interpreter."""
+    module, *words = shell.command("websrv", "", root, "--port", 0, *options)[2:]
     script = (
-        "import os, sys, aiolsp.websrv.__main__ as web, encodings.idna\n"
+        f"import os, sys, {module}.__main__ as web, encodings.idna\n"
         "from aiolsp.mechanisms.loop import loop_factory; loop_factory()\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(web.main(sys.argv[1:]))"
     )
-    return Server([sys.executable, "-c", script, str(root), "--port", "0", "--loop", loop_name, *options])
+    return Server([sys.executable, "-c", script, *words])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as somebody else")
-def test_what_may_not_be_read_is_forbidden_whatever_it_is(loop_name: str, tmp_path: Path) -> None:
+def test_what_may_not_be_read_is_forbidden_whatever_it_is(shell: Shell, tmp_path: Path) -> None:
     root = tmp_path / "site"
     for name in ("closed", "unlisted", "indexed"):
         (root / name).mkdir(parents=True)
@@ -280,7 +281,7 @@ def test_what_may_not_be_read_is_forbidden_whatever_it_is(loop_name: str, tmp_pa
     for parent in root.parents:
         if not parent.stat().st_mode & stat.S_IXOTH:
             parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-    server = start_as_nobody(loop_name, root, "--cache-valid", "0")
+    server = start_as_nobody(shell, root, "--cache-valid", "0")
     try:
         for target in ("/closed/", "/closed/file.txt", "/closed/missing", "/unlisted/", "/indexed/", "/page.js.gz"):
             reply = ask(server, target)

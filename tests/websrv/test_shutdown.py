@@ -126,9 +126,9 @@ def test_with_no_grace_at_all_everything_is_cut(loop_name: str, site: Path) -> N
 
 @pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGINT)])
 def test_a_second_signal_of_either_kind_cuts_and_the_status_is_0(
-    loop_name: str, site: Path, numbers: tuple[int, int]
+    shell: Shell, site: Path, numbers: tuple[int, int]
 ) -> None:
-    server = Server(Shell(loop_name).command("websrv", "", site, "--port", 0, "--grace", 1000, "-v"))
+    server = Server(shell.command("websrv", "", site, "--port", 0, "--grace", 1000, "-v"))
     try:
         with server.connect(receive_buffer=1 << 16) as peer:
             peer.sendall(request("/large.bin"))
@@ -137,6 +137,39 @@ def test_a_second_signal_of_either_kind_cuts_and_the_status_is_0(
             server.stderr.wait_for("= drain")
             server.send_signal(numbers[1])
             assert server.wait() == 0
+            assert len(receive_to_end(peer)) < len(LARGE)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_is_in_flight_finish(shell: Shell, site: Path, number: int) -> None:
+    server = Server(shell.command("websrv", "", site, "--port", 0, "-v"))
+    try:
+        with server.connect(receive_buffer=1 << 16) as busy, server.connect() as idle:
+            idle.sendall(request("/missing"))
+            read_reply(idle)
+            busy.sendall(request("/large.bin"))
+            receive_until(busy, b"\r\n\r\n")
+            server.send_signal(number)
+            server.stderr.wait_for("= drain")
+            assert receive_to_end(idle) == b""
+            assert receive_exactly(busy, len(LARGE)) == LARGE
+            assert receive_to_end(busy) == b""
+        assert server.wait() == 0
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+    finally:
+        server.kill()
+
+
+def test_after_the_grace_the_rest_is_cut(shell: Shell, site: Path) -> None:
+    server = Server(shell.command("websrv", "", site, "--port", 0, "--grace", 0.2))
+    try:
+        with server.connect(receive_buffer=1 << 16) as peer:
+            peer.sendall(request("/large.bin"))
+            receive_until(peer, b"\r\n\r\n")
+            server.stop()
             assert len(receive_to_end(peer)) < len(LARGE)
     finally:
         server.kill()
