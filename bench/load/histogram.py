@@ -60,6 +60,14 @@ class Histogram:
         if value < self.minimum:
             self.minimum = value
 
+    def record_many(self, value: int, count: int) -> None:
+        """Count *value*, from 0 to HIGHEST, so many times."""
+        if count:
+            self._counts[bucket_index(value)] += count - 1
+            self.count += count - 1
+            self.total += value * (count - 1)
+            self.record(value)
+
     def merge(self, other: Histogram) -> None:
         """Add all that *other* has counted."""
         for index, count in enumerate(other._counts):
@@ -118,6 +126,12 @@ class Histogram:
         for index, count in data["counts"]:  # type: ignore[attr-defined]
             histogram._counts[index] = count
         return histogram
+
+
+def bucket_index(value: int) -> int:
+    """The bucket that counts *value*, as ``record`` finds it."""
+    shift = max(value.bit_length() - SUB_BUCKET_BITS, 0)
+    return (shift << (SUB_BUCKET_BITS - 1)) + (value >> shift)
 
 
 def highest_equivalent(index: int) -> int:

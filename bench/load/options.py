@@ -84,6 +84,11 @@ def _statuses(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+positive_count = _positive(parse_count)
+
+positive_duration = _positive(parse_duration)
+
+
 def stress_parser() -> Parser:
     """The parser of all options."""
     parser = Parser(prog="stress.py", description="Load an HTTP server and say honestly how it did.", epilog=EPILOG)
@@ -112,12 +117,10 @@ def compare_parser() -> Parser:
 def _add_load(parser: Parser) -> None:
     load = parser.add_argument_group("load")
     load.add_argument(
-        "-c", "--connections", type=_positive(parse_count), default=64, metavar="N", help="connections (default 64)"
+        "-c", "--connections", type=positive_count, default=64, metavar="N", help="connections (default 64)"
     )
-    load.add_argument(
-        "-d", "--duration", type=_positive(parse_duration), metavar="TIME", help="how long (default 5s, or -n)"
-    )
-    load.add_argument("-n", "--requests", type=_positive(parse_count), metavar="N", help="how many requests")
+    load.add_argument("-d", "--duration", type=positive_duration, metavar="TIME", help="how long (default 5s, or -n)")
+    load.add_argument("-n", "--requests", type=positive_count, metavar="N", help="how many requests")
     load.add_argument(
         "--rate",
         type=_positive(parse_rate),
@@ -132,7 +135,7 @@ def _add_load(parser: Parser) -> None:
     )
     load.add_argument(
         "--timeout",
-        type=_positive(parse_duration),
+        type=positive_duration,
         default=10 * SECOND,
         metavar="TIME",
         help="for one answer (default 10s)",
@@ -156,9 +159,7 @@ def _add_mode(parser: Parser) -> None:
         choices=KINDS,
         help="hold connections by slow clients for -d (30s), with ordinary requests beside; loopback only",
     )
-    group.add_argument(
-        "--rounds", type=_positive(parse_count), metavar="N", help=f"rounds of --against (default {ROUNDS})"
-    )
+    group.add_argument("--rounds", type=positive_count, metavar="N", help=f"rounds of --against (default {ROUNDS})")
 
 
 def _add_client(parser: Parser) -> None:
@@ -172,14 +173,14 @@ def _add_client(parser: Parser) -> None:
     client.add_argument("--churn", action="store_true", help="a new connection for each request")
     client.add_argument(
         "--pipeline",
-        type=_positive(parse_count),
+        type=positive_count,
         default=1,
         metavar="K",
         help="requests in flight on each connection (wire)",
     )
     client.add_argument(
         "--workers",
-        type=_positive(parse_count),
+        type=positive_count,
         default=1,
         metavar="N",
         help="processes that share the connections and the rate (default 1)",

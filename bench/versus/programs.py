@@ -26,7 +26,7 @@ CORRECT = b"I get a correct result\n"
 
 GREETING = b"hello from a program\n"
 
-TIMESLOT, QUICK_TIMESLOT = 2.0, 0.5
+TIMESLOT, QUICK_TIMESLOT = 2.0, 0.3
 """Seconds; a connection expires after three: time enough to open and touch all of them, 10,000 or 1,000."""
 
 

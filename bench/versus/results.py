@@ -35,12 +35,6 @@ class Contender:
         values = [figures[name] for figures in self.rounds if name in figures]
         return median(values) if values else self.once.get(name)
 
-    @property
-    def limited(self) -> bool:
-        """Whether the generator was busier than the server: the rate is the generator's."""
-        generator, server = self.figure("generator busy") or 0, self.figure("server busy") or 0
-        return generator > BUSY and generator > server
-
 
 @dataclass(frozen=True)
 class Goal:
@@ -102,6 +96,8 @@ class CaseResult:
     """The contender that the ratios are to."""
     contenders: list[Contender]
     goals: tuple[Goal, ...] = ()
+    open_loop: bool = False
+    """Whether the rate was given."""
     ended: str = ""
     """Why the rounds ended before the last, if they did."""
 
@@ -112,6 +108,11 @@ class CaseResult:
     def measured(self) -> list[Contender]:
         """Those that have figures."""
         return [each for each in self.contenders if each.rounds or each.once]
+
+    def limited(self, contender: Contender) -> bool:
+        """Whether the generator was busier than the server: the rate is the generator's."""
+        generator, server = contender.figure("generator busy") or 0, contender.figure("server busy") or 0
+        return not self.open_loop and generator > BUSY and generator > server
 
     def ratio(self, figure: str, of: str, against: str) -> Ratio | None:
         """The ratio of a figure of two contenders, with its interval where both have it in each round."""
@@ -152,7 +153,7 @@ class CaseResult:
         skipped = [each.name for each in self.contenders if each.name in names and each.skipped]
         if skipped:
             return f"{' and '.join(skipped)} did not take part"
-        limited = [each.name for each in self.measured() if each.name in names and each.limited]
+        limited = [each.name for each in self.measured() if each.name in names and self.limited(each)]
         cpu = self.ratio("cpu", goal.of, goal.against) if goal.against else None
         if goal.figure == "rate" and limited and cpu is not None:
             return f"the generator set the pace of {' and '.join(limited)}: CPU each {1 / cpu.value:.2f} times less"
@@ -167,6 +168,7 @@ class CaseResult:
             "unit": self.unit,
             "latency": self.latency,
             "reference": self.reference,
+            "open_loop": self.open_loop,
             "ended": self.ended,
             "contenders": [asdict(contender) | _medians(contender) for contender in self.contenders],
             "ratios": [{"of": name, "figure": figure, "ratio": asdict(ratio)} for name, figure, ratio in self.ratios()],

@@ -54,6 +54,9 @@ class Case:
     goals: tuple[Goal, ...] = ()
     least_seconds: float = 0.0
     """Of a run, whatever the pace: a shorter one would not hold enough of its units."""
+    open_loop: bool = False
+    once: bool = False
+    """Whether all its figures are taken once: there are no rounds."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def run_case(case: Case, pace: Pace, show: Callable[[str], None]) -> CaseResult:
         case.reference,
         [Contender(entrant.name) for entrant in case.entrants],
         case.goals,
+        case.open_loop,
     )
     try:
         with ExitStack() as stack:
@@ -103,12 +107,14 @@ def _measure(case: Case, pace: Pace, result: CaseResult, stack: ExitStack, show:
         try:
             load = stack.enter_context(entrant.open())
             contender.once = load.once()
-            load.run(seconds / 2)
+            if not case.once:
+                load.run(seconds / 2)
         except (ServerTrouble, OSError) as error:
             contender.skipped = str(error)
         else:
             running.append((contender, load))
-    for number, order in enumerate(orders(len(running), pace.rounds), 1):
+    rounds = 0 if case.once else pace.rounds
+    for number, order in enumerate(orders(len(running), rounds), 1):
         outcomes = [Outcome() for _ in running]
         for index in order:
             outcomes[index].add(running[index][1].run(seconds))
@@ -116,4 +122,4 @@ def _measure(case: Case, pace: Pace, result: CaseResult, stack: ExitStack, show:
             contender.rounds.append(outcome.figures())
             contender.failed += outcome.failed
             contender.example = contender.example or outcome.example
-        show(f"{case.program} {case.name}: round {number} of {pace.rounds}")
+        show(f"{case.program} {case.name}: round {number} of {rounds}")

@@ -16,12 +16,12 @@ def case_table(case: CaseResult) -> list[str]:
     measured = case.measured()
     columns = [name for name in KINDS if any(each.figure(name) is not None for each in measured)]
     rows: list[Row] = [("", *(KINDS[name].title for name in columns))]
-    rows += [(_marked(each), *(_cell(each, name) for name in columns)) for each in measured]
+    rows += [(_marked(case, each), *(_cell(each, name) for name in columns)) for each in measured]
     lines = [f"{case.program}: {case.title}", f"  unit: {case.unit}; p50 and p99: {case.latency}"]
     if measured:
         lines += ["", *(f"  {line}" for line in aligned(rows))]
     lines += [f"  {each.name}: {each.failed:,} failed ({each.example})" for each in measured if each.failed]
-    if any(each.limited for each in measured):
+    if any(map(case.limited, measured)):
         lines.append("  *  the generator, not this server, set the pace: its CPU time each is the figure")
     lines += [f"  {each.name} is skipped: {each.skipped}" for each in case.contenders if each.skipped]
     if case.ended:
@@ -40,7 +40,7 @@ def ratio_table(cases: Iterable[CaseResult]) -> list[str]:
                 rows.append(
                     (
                         case.name,
-                        _marked(contender),
+                        _marked(case, contender),
                         case.reference,
                         *("-" if cell is None else str(cell) for cell in cells),
                     )
@@ -78,8 +78,8 @@ def _padded(cell: str, width: int, left: bool) -> str:
     return cell.ljust(width) if left else cell.rjust(width)
 
 
-def _marked(contender: Contender) -> str:
-    return contender.name + ("*" if contender.limited else "")
+def _marked(case: CaseResult, contender: Contender) -> str:
+    return contender.name + ("*" if case.limited(contender) else "")
 
 
 def _cell(contender: Contender, name: str) -> str:

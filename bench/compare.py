@@ -1,0 +1,189 @@
+"""Compares every program with its blocking twin, and the web server with its peers, in one run on one machine.
+
+Facts. A figure of one run on one machine says little: clocks, guests, kernels differ by more than servers do. The ratio
+of two servers under the same load in the same minutes travels. Consequence: all contenders of a case are up at the same
+time, each on the same processor, and are loaded in turn in rounds whose order is drawn by lot; each round gives one
+ratio, and the spread of the ratios its interval. Processor time for each unit of work stands beside the rate: it holds
+when the generator is the slower one, and a mark says when that was so. Price: contenders share caches and a kernel, and
+two processors are all that is used, one for the servers and one for the generator.
+
+    python bench/compare.py                     every program beside its twin
+    python bench/compare.py chat echo           these two
+    python bench/compare.py websrv --peers      the web server beside nginx and others, and what was asked for
+    python bench/compare.py --peers --quick     all of it in under three minutes, with wide intervals
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
+from load import wrk
+from load.client import explain
+from load.options import positive_count, positive_duration
+from load.server_process import ServerTrouble, confined_to
+from load.units import SECOND
+from versus.files import Report, write_report
+from versus.group_loads import raise_descriptor_limit
+from versus.programs import SPECS, program_cases
+from versus.results import CaseResult
+from versus.rounds import INTERRUPTED, Case, Pace, run_case
+from versus.tables import case_table, goal_table, ratio_table
+from versus.web import WebCases
+
+PROGRAMS = (*dict.fromkeys(spec.program for spec in SPECS), "websrv")
+
+FULL = Pace(rounds=5, seconds=1.0)
+
+QUICK = Pace(rounds=2, seconds=0.15, quick=True)
+
+RESULTS = Path(__file__).parent / "results"
+
+WRK = {"auto": None, "wire": False, "wrk": True}
+
+
+def compare_parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        prog="compare.py",
+        description="Compare programs with their blocking twins, and the web server with its peers.",
+        epilog=f"Programs: {', '.join(PROGRAMS)}. Exit status: 0 for a comparison, 1 for none, 2 for bad use.",
+    )
+    add = parser.add_argument
+    add("programs", nargs="*", metavar="PROGRAM", help="what to compare (default: all)")
+    add("--peers", action="store_true", help="the web server beside nginx and other servers as well")
+    add("--case", action="append", metavar="NAME", help="only this case (repeatable)")
+    add("--quick", action="store_true", help="few short rounds: a look, not a measurement")
+    add("--rounds", type=positive_count, metavar="N", help=f"rounds (default {FULL.rounds}, quick {QUICK.rounds})")
+    add(
+        "--seconds",
+        type=positive_duration,
+        metavar="TIME",
+        help="of each run; two for each contender in a round (default 1s)",
+    )
+    add(
+        "--generator", choices=tuple(WRK), default="auto", help="for web servers (auto: wrk if installed, not if quick)"
+    )
+    add("--output", type=Path, default=RESULTS, metavar="DIR", help="for JSON and charts (default bench/results)")
+    add("-q", "--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv* and return the exit status."""
+    options = compare_parser().parse_args(argv)
+    try:
+        return compare(options)
+    except UsageError as error:
+        return complain(str(error), EXIT_USAGE)
+    except (ServerTrouble, OSError) as error:
+        return complain(explain(error), EXIT_FAILURE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Measure, print and write; the exit status."""
+    raise_descriptor_limit()
+    pace, use_wrk = pace_of(options), uses_wrk(options)
+    servers, generator = processors()
+    with ExitStack() as stack:
+        stack.enter_context(confined_to(generator))
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="compare-")))
+        twins, peers = cases_of(options, pace, scratch, wrk=use_wrk, processors=servers)
+        found = measure([*twins, *peers], pace, quiet=options.quiet)
+    results, besides = found[: len(twins)], found[len(twins) :]
+    print_tables(results, besides)
+    reports = [
+        Report(kind, part, pace, generator="wrk" if use_wrk else "wire", pinned=servers is not None)
+        for kind, part in (("twins", results), ("peers", besides))
+        if any(result.measured() for result in part)
+    ]
+    for report in reports:
+        for path in write_report(report, options.output, whole=not options.programs and not options.case):
+            print(f"wrote {os.path.relpath(path)}")
+    return EXIT_OK if reports else EXIT_FAILURE
+
+
+def cases_of(
+    options: argparse.Namespace, pace: Pace, scratch: Path, *, wrk: bool, processors: frozenset[int] | None
+) -> tuple[list[Case], list[Case]]:
+    """The cases beside twins and those beside peers. Raises UsageError for a name that is none."""
+    names = options.programs or PROGRAMS
+    unknown = [name for name in names if name not in PROGRAMS]
+    if unknown:
+        raise UsageError(f"there is no case for {unknown[0]!r}; there is for {', '.join(PROGRAMS)}")
+    if options.peers and "websrv" not in names:
+        raise UsageError("--peers is about websrv, which is not among the programs")
+    twins, peers = program_cases(names, quick=pace.quick, processors=processors), []
+    if "websrv" in names:
+        web = WebCases(scratch, pace, wrk=wrk, processors=processors)
+        twins += web.beside_twin() if not options.peers or not options.programs else []
+        peers = web.beside_peers() if options.peers else []
+    known = {case.name for case in (*twins, *peers)}
+    for name in options.case or ():
+        if name not in known:
+            raise UsageError(f"there is no case {name!r}; there is {', '.join(sorted(known))}")
+    kept = [[case for case in part if not options.case or case.name in options.case] for part in (twins, peers)]
+    return kept[0], kept[1]
+
+
+def measure(cases: Iterable[Case], pace: Pace, *, quiet: bool) -> list[CaseResult]:
+    """All cases, each printed as it is done; Ctrl-C leaves out what is still to come."""
+
+    def show(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    results = []
+    for case in cases:
+        result = run_case(case, pace, show)
+        results.append(result)
+        print(*case_table(result), "", sep="\n", flush=True)
+        if result.ended == INTERRUPTED:
+            break
+    return results
+
+
+def print_tables(twins: Sequence[CaseResult], peers: Sequence[CaseResult]) -> None:
+    """What all cases together say."""
+    for table in (ratio_table(twins), ratio_table(peers), goal_table(peers)):
+        if table:
+            print(*table, "", sep="\n")
+
+
+def pace_of(options: argparse.Namespace) -> Pace:
+    """The pace that the options ask for."""
+    usual = QUICK if options.quick else FULL
+    seconds = usual.seconds if options.seconds is None else options.seconds / SECOND
+    return Pace(options.rounds or usual.rounds, seconds, usual.quick)
+
+
+def uses_wrk(options: argparse.Namespace) -> bool:
+    """Whether wrk is the generator for web servers. Raises UsageError if it is wanted and not installed."""
+    wanted = WRK[options.generator]
+    if wanted and not wrk.installed():
+        raise UsageError("wrk is not installed: apt-get install wrk, or use --generator wire")
+    return wrk.installed() and not options.quick if wanted is None else wanted
+
+
+def processors() -> tuple[frozenset[int] | None, frozenset[int] | None]:
+    """One processor for the servers and one for the generator; none for either when there is only one."""
+    usable = sorted(os.sched_getaffinity(0))
+    return (frozenset(usable[:1]), frozenset(usable[1:2])) if len(usable) > 1 else (None, None)
+
+
+def complain(message: str, status: int) -> int:
+    """One line on stderr; returns *status*."""
+    print(f"compare.py: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""The web server beside its peers, case by case, with what issue 7 asks for."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from load.plan import Plan, Target
+from load.schedule import ConstantRate
+from load.server_process import ServerTrouble
+from load.units import SECOND
+from versus import peers, web_loads
+from versus.peers import AIOHTTP, GRANIAN, HTTP_SERVER, NGINX, OUR_TWIN, OURS, SERVERS, STARLETTE, STOCK
+from versus.results import Goal
+from versus.rounds import Case, Entrant, Load, Pace
+from versus.servers import Server
+from versus.site import HUGE, LARGE, MIDDLE, MISSING, SMALL, make_cold_set, make_site
+
+KIB, MIB = 1 << 10, 1 << 20
+
+PAIR = (OURS, NGINX)
+
+FAMILY = (OURS, STOCK, OUR_TWIN)
+
+BROWSER_FIELDS = (
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("Accept-Language", "en-US,en;q=0.5"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Referer", "http://127.0.0.1/page-{n}.html"),
+    ("Cookie", "session={n}; theme=dark"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Upgrade-Insecure-Requests", "1"),
+)
+"""Eight fields; no two requests have the same, for a browser's cookie and referrer are its own."""
+
+ANSWERED = "from sent to answered"
+
+PATIENCE = 2 * SECOND
+"""For an answer: http.server lets five connections wait to be accepted, so that some of 64 wait for a second SYN."""
+
+Settings = dict[str, Any]
+"""Fields of a Plan."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A case: what is asked for, of whom, over how many connections."""
+
+    name: str
+    title: str
+    path: str
+    goals: tuple[Goal, ...]
+    servers: tuple[str, ...] = PAIR
+    settings: Settings = field(default_factory=dict)
+    setup: str = "hot"
+    least_seconds: float = 0.0
+    with_validator: bool = False
+    """Whether to ask with If-None-Match, and the validator that the server gave."""
+    wire: bool = False
+    """Whether it is the wire client's even where there is wrk."""
+    twin: bool = False
+    """Whether it is a case of websrv beside its twin as well."""
+
+
+def _least(bound: float, of: str = OURS, against: str = NGINX) -> Goal:
+    return Goal("rate", of, bound, against)
+
+
+def _most(figure: str, bound: float, of: str = OURS, against: str = NGINX) -> Goal:
+    return Goal(figure, of, bound, against, least=False)
+
+
+SPECS = (
+    Spec(
+        "hot",
+        "1 KiB hot file, plain request",
+        SMALL,
+        (
+            _least(1.2),
+            _least(0.8, STOCK),
+            _least(3, against=OUR_TWIN),
+            *(_least(20, against=peer) for peer in (AIOHTTP, STARLETTE, GRANIAN, HTTP_SERVER)),
+        ),
+        tuple(SERVERS),
+        twin=True,
+    ),
+    Spec(
+        "fields",
+        "1 KiB hot file, 8 browser-like fields that vary",
+        SMALL,
+        (_least(1.05),),
+        settings={"fields": BROWSER_FIELDS, "numbered": True},
+        twin=True,
+    ),
+    Spec("unchanged", "304 by If-None-Match", SMALL, (_least(1.1),), with_validator=True),
+    Spec("middle", "16 KiB hot file", MIDDLE, (_least(1.0),), twin=True),
+    Spec("pipelined", "1 KiB, pipelined 16 deep", SMALL, (_least(1.5),), settings={"pipeline": 16}, wire=True),
+    Spec("missing", "404", MISSING, (_least(1.0),), settings={"good_statuses": frozenset({404})}),
+    Spec(
+        "large",
+        "1 MiB",
+        LARGE,
+        (_least(0.95), _most("cpu", 1.3)),
+        settings={"connections": 16},
+        least_seconds=0.5,
+        twin=True,
+    ),
+    Spec("huge", "64 MiB", HUGE, (_least(0.95), _most("cpu", 1.3)), settings={"connections": 4}, least_seconds=1.0),
+    Spec(
+        "range",
+        "range of 64 KiB in 64 MiB",
+        HUGE,
+        (_least(0.6),),
+        settings={"fields": (("Range", f"bytes={32 * MIB}-{32 * MIB + 64 * KIB - 1}"),)},
+    ),
+    Spec("churn", "no keep-alive", SMALL, (_most("cpu", 1.5),), settings={"churn": True}, twin=True),
+    Spec(
+        "cold",
+        "20,000 files of 8 KiB, none in a cache",
+        "",
+        (_least(0.3), _least(6, against=AIOHTTP)),
+        (OURS, NGINX, AIOHTTP),
+        setup="cold",
+    ),
+    Spec("log", "1 KiB hot file, access log on", SMALL, (_least(0.8),), setup="log"),
+)
+"""What differs from 64 connections kept alive, and asked for by wrk or the wire client, stands in *settings*."""
+
+MANY_IDLE, QUICK_IDLE = 10_000, 2_000
+
+KINDS = 50
+"""Kinds of requests in the growth case."""
+
+
+class WebCases:
+    """The cases on one directory of files; *scratch* is for it and for configurations."""
+
+    def __init__(self, scratch: Path, pace: Pace, *, wrk: bool, processors: frozenset[int] | None) -> None:
+        self._scratch = scratch
+        self._pace = pace
+        self._wrk = wrk
+        self._processors = processors
+        self._site = scratch / "site"
+        self._site.mkdir()
+        make_site(self._site)
+        self._cold: tuple[str, ...] = ()
+        self._half: float | None = None
+
+    def beside_twin(self) -> list[Case]:
+        """websrv on both loops beside its blocking twin."""
+        return [self._case(spec, FAMILY, OUR_TWIN, ()) for spec in SPECS if spec.twin]
+
+    def beside_peers(self) -> list[Case]:
+        """The table of issue 7."""
+        cases = [self._case(spec, spec.servers, NGINX, spec.goals) for spec in SPECS]
+        return [*cases, self._idle_case(), self._half_case(), self._start_case(), self._growth_case()]
+
+    def _case(self, spec: Spec, servers: Sequence[str], reference: str, goals: tuple[Goal, ...]) -> Case:
+        entrants = tuple(Entrant(name, partial(self._open, spec, name)) for name in servers)
+        return Case(
+            "websrv", spec.name, spec.title, "an answer", ANSWERED, reference, entrants, goals, spec.least_seconds
+        )
+
+    def _idle_case(self) -> Case:
+        idle = QUICK_IDLE if self._pace.quick else MANY_IDLE
+        beside = f"{OURS}, {idle:,} idle"
+        entrants = [Entrant(OURS, partial(self._open_beside, OURS, 0))]
+        entrants += [
+            Entrant(f"{name}, {idle:,} idle", partial(self._open_beside, name, idle)) for name in (OURS, NGINX, AIOHTTP)
+        ]
+        goals = (Goal("memory", beside, 6 * KIB, least=False), _most("p99", 1.3, beside, OURS))
+        title = f"16 connections busy, {idle:,} idle"
+        return Case("websrv", "idle", title, "an answer", ANSWERED, OURS, tuple(entrants), goals)
+
+    def _half_case(self) -> Case:
+        entrants = tuple(Entrant(name, partial(self._open_half, name)) for name in PAIR)
+        goals = (_most("p99", 1.5),)
+        title = "half of websrv's own maximum rate, open loop"
+        return Case(
+            "websrv", "half", title, "an answer", "from due to answered", NGINX, entrants, goals, open_loop=True
+        )
+
+    def _start_case(self) -> Case:
+        entrants = tuple(Entrant(name, partial(self._open_start, name)) for name in SERVERS)
+        goals = (_most("p50", 1.5, against=HTTP_SERVER),)
+        latency = "from the start to the first answer"
+        return Case("websrv", "start", "start to first answer", "a start", latency, HTTP_SERVER, entrants, goals)
+
+    def _growth_case(self) -> Case:
+        first, more = (5_000, 20_000) if self._pace.quick else (100_000, 900_000)
+        entrants = (Entrant(OURS, partial(self._open_growth, first, more)),)
+        goals = (Goal("growth", OURS, MIB, least=False),)
+        title = f"memory after {first + more:,} requests of {KINDS} kinds, over that after {first:,}"
+        return Case("websrv", "growth", title, "an answer", "-", OURS, entrants, goals, once=True)
+
+    # How each of them is opened
+
+    @contextmanager
+    def _open(self, spec: Spec, name: str) -> Iterator[Load]:
+        with self.server(name, spec.setup) as server:
+            plan = plan_for(server, [f"/{spec.path}"], **spec.settings)
+            if spec.setup == "cold":
+                self._cold = self._cold or make_cold_set(self._site)
+                plan = replace(plan, paths=self._cold)
+            if spec.with_validator:
+                plan = replace(plan, fields=(*plan.fields, ("If-None-Match", validator(server, spec.path))))
+            use_wrk = self._wrk and not spec.wire
+            with web_loads.WrkLoad(server, plan) if use_wrk else web_loads.PlanLoad(server, plan) as load:
+                yield load
+
+    @contextmanager
+    def _open_beside(self, name: str, idle: int) -> Iterator[Load]:
+        with self.server(name) as server:
+            plan = plan_for(server, [f"/{SMALL}"], connections=16)
+            with web_loads.IdleBeside(server, plan, idle) as load:
+                yield load
+
+    @contextmanager
+    def _open_half(self, name: str) -> Iterator[Load]:
+        with self.server(name) as server:
+            plan = plan_for(server, [f"/{SMALL}"], schedule=ConstantRate(self._half_rate()))
+            with web_loads.PlanLoad(server, plan) as load:
+                yield load
+
+    def _half_rate(self) -> float:
+        if self._half is None:
+            with self.server(OURS) as server, web_loads.PlanLoad(server, plan_for(server, [f"/{SMALL}"])) as load:
+                load.run(self._pace.seconds)
+                self._half = load.run(self._pace.seconds).figures()["rate"] / 2
+        return self._half
+
+    @contextmanager
+    def _open_start(self, name: str) -> Iterator[Load]:
+        with web_loads.Start(self.server(name), f"/{SMALL}") as load:
+            yield load
+
+    @contextmanager
+    def _open_growth(self, first: int, more: int) -> Iterator[Load]:
+        with self.server(OURS) as server:
+            statuses = frozenset({200, 206, 301, 404, 416})
+            plan = plan_for(server, kinds_of_paths(), good_statuses=statuses)
+            with web_loads.Growth(server, plan, first, more) as load:
+                yield load
+
+    def server(self, name: str, setup: str = "hot") -> Server:
+        """The server called *name*, to be entered. Raises ServerTrouble if it is not installed."""
+        kind = SERVERS[name]
+        kind.check()
+        port = 0 if kind.tells else peers.free_port()
+        start = peers.Start(self._site, Path(mkdtemp(dir=self._scratch)), setup, port)
+        return Server(kind.command(start), name, port=port or None, processors=self._processors)
+
+
+def plan_for(server: Server, paths: Sequence[str], **settings: Any) -> Plan:
+    """A plan of the wire client for *server*."""
+    host, port = server.address
+    return Plan(Target("http", host, port), paths=tuple(paths), client="wire", timeout=PATIENCE, **settings)
+
+
+def kinds_of_paths() -> list[str]:
+    """Fifty kinds of requests: files, directories, names that are not there, queries, escapes, long ones."""
+    known = [f"/{SMALL}", f"/{MIDDLE}", "/", "/cold", "/%73mall.html", "/nothing/here", f"/./{SMALL}", f"/x/../{SMALL}"]
+    return [*known, *(f"/{SMALL}?q={'x' * number * 8}" for number in range(KINDS - len(known)))]
+
+
+def validator(server: Server, path: str) -> str:
+    """The entity tag that *server* gives for *path*. Raises ServerTrouble if it gives none."""
+    connection = http.client.HTTPConnection(*server.address, timeout=10)
+    try:
+        connection.request("HEAD", f"/{path}")
+        tag = connection.getresponse().getheader("ETag")
+    except http.client.HTTPException as error:
+        raise ServerTrouble(f"no entity tag: {error}") from None
+    finally:
+        connection.close()
+    if not tag:
+        raise ServerTrouble("it gives no entity tag")
+    return tag
