@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from time import monotonic_ns
 from typing import Self
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
+import psutil
 
 from load.server_process import LOOK, PATIENCE, ServerProcess, ServerTrouble
 from versus.outcome import Outcome
