@@ -1,0 +1,346 @@
+"""Half-sync/half-async: a pool of processes, each with a readiness loop of its own.
+
+Book p. 289, listing 15-1: processpool<T>. The blocking twin of mechanisms/processes.py, over the same `PoolPlan`.
+
+Facts (fork(2), tried on this kernel)
+    - A parent without threads and without an event loop may fork at any time. Its child has a copy of each descriptor:
+      the other children's channels, the parent's epoll, connections that were accepted and are not handed out yet.
+    - A connection whose descriptor a third process holds does not end for its client.
+    - Only the parent may reap, and a pidfd says when.
+Consequence
+    No zygote is needed, where the child closes all that was not meant for it.
+Decision
+    The parent forks by linux/forking.py and serves nobody: one epoll for its channels, pidfds, signals and listeners.
+    A child runs *serve* with an `Intake`.
+Price
+    A fork takes the parent's time. What a child had started is nobody's when the child is killed: the zygote of the
+    other shell would kill it, but a parent that has other children besides cannot tell whose the orphans are.
+
+The C++ original sends the child a byte and lets it accept: when another was quicker, or the child dies, nobody rings
+again for the connection that waits. It forks no child a second time.
+
+Parent: new -> enter -> (serving | reload)* -> run -> exit. Child: *serve* -> Intake.start -> return.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from aiolsp.blocking.mechanisms.acceptor import Acceptor
+from aiolsp.blocking.mechanisms.intake import Intake, Serve, live
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
+from aiolsp.linux.forking import fork
+from aiolsp.linux.listener import Address, listen
+from aiolsp.linux.pidfd import PidFd
+from aiolsp.sansio.pool import Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.tracing import trace
+
+log = logging.getLogger("aiolsp.processes")
+
+ACCEPT = ("parent", "child", "reuseport")
+
+STOP = (signal.SIGINT, signal.SIGTERM)
+
+AGAIN = 0.5
+"""Seconds without a connection for a child that had no descriptor for the last one."""
+
+
+@dataclass(eq=False, slots=True)
+class _Child:
+    """A worker's process, and the connections that it was sent and has not answered yet."""
+
+    worker: Worker
+    channel: Channel
+    process: PidFd
+    handed: deque[socket.socket] = field(default_factory=deque)
+    rests_until: float = 0.0
+
+
+class ProcessPool:
+    """*processes* children that run *serve*, at most *max_processes* at once while some drain, in *grace* seconds.
+
+    ``with`` starts and ends it; *listeners* are its own from then on. With ``accept="reuseport"`` they must have been
+    made with *reuse_port*. In a child all descriptors are closed but *shared*. Raises ValueError for numbers or an
+    *accept* that cannot be, OSError. For one thread, in a process that has no other.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        serve: Serve,
+        *,
+        processes: int = 8,
+        max_processes: int = 16,
+        accept: str = "parent",
+        grace: float = 10.0,
+        shared: Iterable[int] = (),
+    ) -> None:
+        if accept not in ACCEPT:
+            raise ValueError(f"accept is one of {', '.join(ACCEPT)}, not {accept}")
+        self.plan = PoolPlan(processes, max_processes, grace)
+        self.addresses: list[Address] = [listener.getsockname() for listener in listeners]
+        self._serve = serve
+        self._shared = tuple(shared)
+        self._accept = accept
+        self._listeners = [list(listeners)]
+        if accept == "reuseport":
+            self._listeners += [_again(listeners) for _ in range(processes - 1)]
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The processes that live, draining ones included."""
+        return list(self.plan.workers)
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The process id of each slot's serving worker."""
+        serving = [child for child in self._children.values() if child.worker.state is State.READY]
+        return {child.worker.index: child.process.pid for child in serving}
+
+    def __enter__(self) -> ProcessPool:
+        self.poller = select.epoll()
+        self._watched: dict[int, Callable[[], object]] = {}
+        self._children: dict[Worker, _Child] = {}
+        self._waiting: deque[socket.socket] = deque()
+        self._retry: float | None = None
+        self._stopping = False
+        self._closed = False
+        by_parent = self._listeners[0] if self._accept == "parent" else []
+        self._acceptor = Acceptor(by_parent, self.poller, self._hand_out)
+        self._follow(self.plan.start(time.monotonic()))
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def serving(self) -> None:
+        """Work until all processes are ready."""
+        while len(self.pids) < self.plan.processes:
+            self._turn()
+
+    def run(self, signals: SelfPipe) -> None:
+        """Until SIGINT or SIGTERM: reload at SIGHUP. A second of them kills what still drains."""
+        self._watch(signals.fileno(), partial(self._signalled, signals))
+        while not self._stopping:
+            self._turn()
+        self.close()
+
+    def reload(self) -> None:
+        """Begin to replace all processes one after the other; none goes before its successor serves."""
+        if trace.on:
+            trace.event("=", "reload", why="replace the processes one by one")
+        self._follow(self.plan.reload(time.monotonic()))
+
+    def close(self) -> None:
+        """Accept no more, let all finish within the grace, kill who does not, reap all. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._acceptor.finish()
+        self._close_listeners()  # each child has its own copy, and takes what waits there
+        end = time.monotonic() + self.plan.grace
+        while self._waiting and self.pids and time.monotonic() < end:
+            self._turn(end)
+        self._follow(self.plan.close(time.monotonic()))
+        while self._children:
+            self._turn()
+        for connection in self._waiting:
+            connection.close()
+        self.poller.close()
+
+    def _signalled(self, signals: SelfPipe) -> None:
+        for number in signals.receive():
+            if number == signal.SIGHUP:
+                self.reload()
+            elif self._stopping:
+                self._follow(self.plan.kill())
+            elif number in STOP:
+                self._stopping = True
+
+    # The loop
+
+    def _turn(self, end: float | None = None) -> None:
+        deadlines = (end, self.plan.next_deadline(), self._acceptor.next_deadline(), self._retry)
+        first = min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
+        timeout = None if first == math.inf else max(0.0, first - time.monotonic())
+        for fd, _ in self.poller.poll(timeout):
+            if fd in self._acceptor:
+                self._acceptor.accept(fd)
+            elif (callback := self._watched.get(fd)) is not None:  # else an earlier event of this turn has closed it
+                callback()
+        now = time.monotonic()
+        self._acceptor.tick(now)
+        self._follow(self.plan.tick(now))
+        if self._retry is not None and self._retry <= now:
+            self._retry = None
+        self._hand_out_waiting()
+
+    def _watch(self, fd: int, callback: Callable[[], object]) -> None:
+        self._watched[fd] = callback
+        self.poller.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self.poller.unregister(fd)
+
+    # The plan
+
+    def _follow(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Fork(worker):
+                    self._fork(worker)
+                case Drain(worker):
+                    self._drain(self._children[worker])
+                case Kill(worker):
+                    self._kill(self._children[worker])
+
+    def _fork(self, worker: Worker) -> None:
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._not_forked(worker, error)
+            return
+        group = self._listeners[worker.index if self._accept == "reuseport" else 0]
+        listeners = [] if self._accept == "parent" else group
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = fork({theirs.fileno(), *self._shared, *(listener.fileno() for listener in listeners)})
+            if pid == 0:
+                live(self._serve, Intake(theirs, listeners, worker.index, worker.generation))
+            process = _held(pid)
+        except OSError as error:
+            ours.close()
+            self._not_forked(worker, error)
+            return
+        finally:
+            theirs.close()
+        self._children[worker] = child = _Child(worker, ours, process)
+        self._watch(ours.fileno(), partial(self._listen, child))
+        self._watch(process.fileno(), partial(self._ended, child))
+        if trace.on:
+            trace.event("=", "fork", worker=worker.index, pid=pid)
+
+    def _not_forked(self, worker: Worker, error: OSError) -> None:
+        log.warning("worker %d was not forked: %s", worker.index, (error.strerror or "").lower())
+        self._follow(self.plan.gone(worker, time.monotonic()))
+
+    def _drain(self, child: _Child) -> None:
+        if trace.on:
+            trace.event("=", "drain", pid=child.process.pid, worker=child.worker.index, why="finish, then end")
+        if not child.channel.send(
+            DRAIN
+        ):  # it has not read for long: as it will say that it is leaving, it is told then
+            child.process.send(signal.SIGTERM)
+
+    def _kill(self, child: _Child) -> None:
+        log.warning("worker %d (pid %d) took too long: killed", child.worker.index, child.process.pid)
+        child.process.send(signal.SIGKILL)
+
+    # What the children say
+
+    def _listen(self, child: _Child) -> bool:
+        """Hear what it has said; whether it had said something."""
+        heard = child.channel.receive()
+        for word, _ in heard:
+            self._said(child, word)
+        if child.channel.ended:  # its pidfd will say so as well
+            self._unwatch(child.channel.fileno())
+        return bool(heard)
+
+    def _said(self, child: _Child, word: bytes) -> None:
+        now = time.monotonic()
+        if word == TAKEN:
+            child.handed.popleft().close()
+        elif word == REFUSED:
+            self._waiting.append(child.handed.popleft())
+            child.rests_until = self._retry = now + AGAIN
+        elif word == READY:
+            if trace.on:
+                trace.event("<", "ready", pid=child.process.pid, worker=child.worker.index)
+            self._follow(self.plan.ready(child.worker, now))
+        elif word == LEAVING:
+            decisions = self.plan.leaving(child.worker, now)
+            self._follow(decisions) if decisions else self._drain(child)
+
+    def _ended(self, child: _Child) -> None:
+        status = child.process.wait()
+        assert status is not None, "a blocking wait returns a status"
+        how = f"exited {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        log.log(logging.INFO if status == 0 else logging.WARNING, "worker with pid %d %s", child.process.pid, how)
+        while self._listen(child):  # to its last word
+            pass
+        for fd in (child.process.fileno(), child.channel.fileno()):
+            self._unwatch(fd)
+        child.process.close()
+        child.channel.close()
+        del self._children[child.worker]
+        if child.handed and trace.on:
+            trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
+        self._waiting.extendleft(reversed(child.handed))
+        self._follow(self.plan.gone(child.worker, time.monotonic()))
+
+    # Connections, when the parent accepts
+
+    def _hand_out(self, connection: socket.socket, peer: Address) -> None:
+        if self._waiting or not self._give(connection):
+            self._waiting.append(connection)
+            self._acceptor.pause()
+            if trace.on:
+                trace.event("=", "pause", why="no process takes a connection: leave the next in the backlog")
+
+    def _give(self, connection: socket.socket) -> bool:
+        for _ in range(self.plan.processes):
+            worker = self.plan.pick()
+            if worker is None:
+                break
+            child = self._children[worker]
+            if len(child.handed) >= UNANSWERED or child.rests_until > time.monotonic():
+                continue
+            if not child.channel.send(CONNECTION, [connection.fileno()]):
+                continue  # it is dying
+            child.handed.append(connection)
+            worker.handed += 1
+            if trace.on:
+                trace.event(">", "sendmsg", fd=connection.fileno(), flags="SCM_RIGHTS", worker=worker.index)
+            return True
+        return False
+
+    def _hand_out_waiting(self) -> None:
+        while self._waiting and self._give(self._waiting[0]):
+            self._waiting.popleft()
+        if not self._waiting and self.pids and self._acceptor.next_deadline() is None:
+            self._acceptor.start()
+
+    def _close_listeners(self) -> None:
+        for group in self._listeners:
+            for listener in group:
+                listener.close()
+
+
+def _held(pid: int) -> PidFd:
+    """Our child by its descriptor; without one it would be out of reach, so it ends. Raises OSError."""
+    try:
+        return PidFd(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """Other listeners on the addresses of *listeners* (SO_REUSEPORT). Raises ListenError."""
+    return [other for listener in listeners for other in listen(*listener.getsockname()[:2], reuse_port=True)]
