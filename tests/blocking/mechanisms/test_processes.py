@@ -1,0 +1,91 @@
+"""The pool of the blocking shell as an object; the rest is in tests/mechanisms/test_processes.py, for every shell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from aiolsp.blocking.mechanisms.processes import ProcessPool
+from aiolsp.linux.listener import listen
+
+SCRIPT = """
+import os, select, signal, socket, sys
+from aiolsp.blocking.mechanisms.processes import ProcessPool
+from aiolsp.linux.listener import listen
+from aiolsp.linux.pidfd import PidFd
+
+def pool(serve, **options):
+    return ProcessPool(listen("127.0.0.1", 0), serve, **options)
+"""
+
+
+def run(script: str) -> str:
+    """What *script* prints, in an interpreter without threads; it must end with status 0."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT + script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [{"processes": 0}, {"processes": 3, "max_processes": 2}, {"accept": "whoever"}], ids=str
+)
+def test_what_cannot_be_is_refused(options: dict[str, object]) -> None:
+    listeners = listen("127.0.0.1", 0)
+    with pytest.raises(ValueError):
+        ProcessPool(listeners, lambda intake: None, **options)  # type: ignore[arg-type]
+    for listener in listeners:
+        listener.close()
+
+
+def test_a_child_holds_its_channel_and_what_is_shared_and_no_descriptor_else() -> None:
+    script = """
+read, write = os.pipe()
+other, _ = os.pipe()
+
+def serve(intake):
+    held = [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}")]
+    kinds = sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in held)
+    os.write(write, " ".join(kinds).encode() + b"\\n")
+    with select.epoll() as poller:
+        intake.start(poller, print)
+        while not intake.draining:
+            for fd, _ in poller.poll():
+                intake.accept(fd)
+
+with pool(serve, processes=2, shared=[write]) as children:
+    children.serving()
+    assert os.read(read, 100) == b"pipe socket\\n" * 2
+    pids = list(children.pids.values())
+for pid in pids:
+    assert not os.path.exists(f"/proc/{pid}")
+"""
+    run(script)
+
+
+def test_what_serve_raises_is_told_and_the_child_is_replaced() -> None:
+    script = """
+read, write = os.pipe()
+os.write(write, b"x")
+os.set_blocking(read, False)
+
+def serve(intake):
+    with select.epoll() as poller:
+        intake.start(poller, print)
+        try:
+            os.read(read, 1)
+        except BlockingIOError:
+            while not intake.draining:
+                for fd, _ in poller.poll():
+                    intake.accept(fd)
+        else:
+            raise RuntimeError("the first one")
+
+with pool(serve, processes=1, shared=[read]) as children:
+    children.serving()
+    first = children.pids
+    while not children.pids or children.pids == first:
+        children._turn()
+"""
+    assert run(script).count("RuntimeError: the first one") == 1

@@ -1,0 +1,363 @@
+"""A pool of processes on every shell: who gets connections, and what is lost when processes die or are replaced."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aiolsp.linux.pidfd import PidFd
+from faults import wait_until
+from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end, receive_until
+
+HOST = Path(__file__).parent.parent / "poolhost.py"
+
+NOBODY = 54321
+"""A user who has no processes, hence can be at his limit."""
+
+accept_modes = pytest.mark.parametrize("accept", ["parent", "child", "reuseport"])
+
+
+class Hello(NamedTuple):
+    """Who serves a connection."""
+
+    slot: int
+    generation: int
+    pid: int
+
+
+@contextmanager
+def pool(shell: Shell, *options: object) -> Iterator[Server]:
+    """A pool of 2 echo servers, unless *options* say otherwise; it must end by itself with status 0."""
+    server = Server([sys.executable, str(HOST), shell.name, *map(str, options)])
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+def hello(peer: socket.socket) -> Hello:
+    """Who has greeted *peer*."""
+    return Hello(*map(int, receive_until(peer, b"\n").split()))
+
+
+def echoes(peer: socket.socket, data: bytes = b"hello\n") -> bool:
+    """Whether what *peer* says comes back."""
+    peer.sendall(data)
+    return receive_exactly(peer, len(data)) == data
+
+
+def request(server: Server) -> Hello:
+    """A whole connection: greeted, echoed to, closed."""
+    with server.connect() as peer:
+        who = hello(peer)
+        assert echoes(peer)
+        peer.shutdown(socket.SHUT_WR)
+        assert receive_to_end(peer) == b""
+        return who
+
+
+def all_workers(server: Server, count: int = 2) -> dict[int, Hello]:
+    """The worker of each slot, as connections find them."""
+    found: dict[int, Hello] = {}
+    end = time.monotonic() + DEADLINE
+    while len(found) < count:
+        assert time.monotonic() < end, f"only {found} serve"
+        with ExitStack() as peers:
+            for peer in [peers.enter_context(server.connect()) for _ in range(2 * count)]:
+                who = hello(peer)
+                found[who.slot] = who
+    return found
+
+
+def await_end(*pids: int) -> None:
+    """Wait until these processes have ended."""
+    for pid in pids:
+        try:
+            process = PidFd(pid)
+        except ProcessLookupError:
+            continue
+        with process:
+            assert select.select([process], [], [], DEADLINE)[0], f"process {pid} still runs"
+
+
+def limit_processes(pid: int, most: int) -> None:
+    """Set RLIMIT_NPROC of a process of user NOBODY, as that user may, and root may not everywhere."""
+    subprocess.run(["prlimit", f"--pid={pid}", f"--nproc={most}:"], user=NOBODY, group=NOBODY, check=True)
+
+
+class Load:
+    """Clients that make one request after the other, until the block ends; what went wrong is kept."""
+
+    def __init__(self, server: Server, clients: int = 3) -> None:
+        self.served: list[Hello] = []
+        self.failed: list[str] = []
+        self._server = server
+        self._over = threading.Event()
+        self._clients = [threading.Thread(target=self._request) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for client in self._clients:
+            client.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        for client in self._clients:
+            client.join(DEADLINE)
+
+    def await_more(self, count: int) -> None:
+        """Wait until that many more have been served."""
+        goal = len(self.served) + count
+        wait_until(lambda: len(self.served) >= goal, f"{count} more requests")
+
+    def await_generation(self, generation: int) -> None:
+        """Wait until the last so many requests were all served by this generation."""
+        wait_until(
+            lambda: len(self.served) > 20 and all(who.generation == generation for who in self.served[-20:]),
+            f"generation {generation} alone",
+        )
+
+    def _request(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.served.append(request(self._server))
+            except (OSError, AssertionError) as error:
+                self.failed.append(f"{type(error).__name__}: {error}")
+
+
+@accept_modes
+def test_every_connection_is_served_by_a_child(shell: Shell, accept: str) -> None:
+    with pool(shell, "--accept", accept, "--processes", 3) as server:
+        served = [request(server) for _ in range(20)]
+        assert {who.slot for who in served} <= {0, 1, 2} and server.pid not in {who.pid for who in served}
+
+
+def test_the_parent_hands_out_connections_in_turn(shell: Shell) -> None:
+    with pool(shell, "--processes", 3) as server, ExitStack() as peers:
+        opened = [peers.enter_context(server.connect()) for _ in range(12)]
+        assert [hello(peer).slot for peer in opened] == [0, 1, 2] * 4
+
+
+@accept_modes
+def test_a_killed_child_takes_only_its_own_connections_along_and_is_replaced(shell: Shell, accept: str) -> None:
+    with pool(shell, "--accept", accept) as server, ExitStack() as peers:
+        before = all_workers(server)
+        opened = [peers.enter_context(server.connect()) for _ in range(8)]
+        of = {peer: hello(peer).pid for peer in opened}
+        victim = of[opened[0]]
+        with Load(server) as load:
+            load.await_more(20)
+            os.kill(victim, signal.SIGKILL)
+            server.stderr.wait_for(rf"pid {victim} was killed by SIGKILL")
+            load.await_more(50)
+        assert len(load.failed) <= 3, load.failed  # one for each client, if it was served there just then
+        for peer in opened:
+            if of[peer] == victim:
+                assert receive_to_end(peer) == b""
+            else:
+                assert echoes(peer)
+        after = all_workers(server)
+        index = next(who.slot for who in before.values() if who.pid == victim)
+        assert after[index].pid not in {who.pid for who in before.values()}
+
+
+@accept_modes
+def test_what_a_stuck_child_was_not_quick_enough_to_take_goes_to_another_when_it_is_killed(
+    shell: Shell, accept: str
+) -> None:
+    with pool(shell, "--accept", accept) as server, ExitStack() as peers:
+        victim = all_workers(server)[0].pid
+        os.kill(victim, signal.SIGSTOP)
+        opened = [peers.enter_context(server.connect()) for _ in range(10)]
+        os.kill(victim, signal.SIGKILL)
+        greeted = [hello(peer) for peer in opened]
+        assert victim not in {who.pid for who in greeted} and all(map(echoes, opened))
+
+
+def test_when_all_children_are_stuck_connections_wait_and_are_served_later(shell: Shell) -> None:
+    with pool(shell) as server, ExitStack() as peers:
+        pids = [who.pid for who in all_workers(server).values()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        opened = [peers.enter_context(server.connect()) for _ in range(300)]
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        counts = Counter(hello(peer).pid for peer in opened)
+        assert set(counts) == set(pids)
+
+
+@accept_modes
+def test_ten_reloads_under_load_lose_no_request(shell: Shell, accept: str) -> None:
+    with pool(shell, "--accept", accept) as server:
+        with Load(server) as load:
+            for generation in range(1, 11):
+                server.send_signal(signal.SIGHUP)
+                load.await_generation(generation)
+        assert not load.failed, load.failed
+        server.stderr.wait_for("exited 0", count=20)
+        assert "was killed" not in server.stderr.text
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_a_reload_keeps_to_the_most_processes_and_loses_no_request(shell: Shell, most: int) -> None:
+    with pool(shell, "--max-processes", most) as server:
+        with Load(server) as load:
+            for generation in range(1, 4):
+                server.send_signal(signal.SIGHUP)
+                load.await_generation(generation)
+        assert not load.failed, load.failed
+
+
+def test_an_old_child_finishes_its_connections_while_its_successor_serves(shell: Shell) -> None:
+    with pool(shell) as server, server.connect() as peer:
+        old = hello(peer)
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: request(server).generation == 1, "the next generation")
+        assert echoes(peer)
+        peer.close()
+        server.stderr.wait_for(rf"pid {old.pid} exited 0")
+
+
+def test_a_successor_that_cannot_start_leaves_the_old_one_serving(shell: Shell, tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    with pool(shell, "--fault", fault) as server:
+        before = all_workers(server)
+        fault.touch()
+        server.send_signal(signal.SIGHUP)
+        server.stderr.wait_for("exited 3", count=2)
+        assert all_workers(server) == before
+        fault.unlink()
+        wait_until(lambda: all(who.generation == 1 for who in all_workers(server).values()), "the next generation")
+
+
+def test_a_child_that_dies_at_once_is_tried_again_after_pauses_that_grow(shell: Shell, tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    with pool(shell, "--fault", fault) as server:
+        victim = all_workers(server)[0]
+        fault.touch()
+        os.kill(victim.pid, signal.SIGKILL)
+        began = time.monotonic()
+        server.stderr.wait_for("exited 3", count=4)
+        assert time.monotonic() - began >= 0.1 + 0.2 + 0.4
+        assert request(server).slot == 1
+        fault.unlink()
+        assert all_workers(server)[0].pid != victim.pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="RLIMIT_NPROC can be met for sure only as somebody who has no process")
+def test_a_fork_that_fails_is_told_and_tried_again(shell: Shell) -> None:
+    with pool(shell, "--user", NOBODY) as server:
+        workers = all_workers(server)
+        forker = server.pid
+        if shell.name != "blocking":
+            forker = int(server.stdout.wait_for(r"zygote (\d+)")[1])
+        limit_processes(forker, 1)
+        os.kill(workers[0].pid, signal.SIGKILL)
+        server.stderr.wait_for("worker 0 was not forked: resource temporarily unavailable", count=2)
+        assert request(server).pid == workers[1].pid
+        limit_processes(forker, 1000)
+        assert all_workers(server)[0].pid != workers[0].pid
+
+
+def test_a_child_without_descriptors_leaves_connections_to_others(shell: Shell) -> None:
+    with pool(shell) as server, ExitStack() as peers:
+        workers = all_workers(server)
+        victim = workers[0].pid
+        soft, hard = resource.prlimit(victim, resource.RLIMIT_NOFILE)
+        resource.prlimit(victim, resource.RLIMIT_NOFILE, (3, hard))
+        opened = [peers.enter_context(server.connect()) for _ in range(6)]
+        assert {hello(peer).pid for peer in opened} == {workers[1].pid}
+        resource.prlimit(victim, resource.RLIMIT_NOFILE, (soft, hard))
+        assert all_workers(server) == workers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_at_the_end_a_connection_may_finish(shell: Shell, number: signal.Signals) -> None:
+    with pool(shell) as server, server.connect() as peer:
+        hello(peer)
+        server.send_signal(number)
+        with pytest.raises(ConnectionRefusedError):
+            while True:
+                server.connect().close()
+        assert echoes(peer)
+        peer.close()
+        assert server.wait() == 0
+
+
+def test_what_lasts_longer_than_the_grace_is_killed(shell: Shell) -> None:
+    with pool(shell, "--grace", 0.3) as server, server.connect() as peer:
+        who = hello(peer)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        server.stderr.wait_for(rf"pid {who.pid}\) took too long: killed")
+        assert receive_to_end(peer) == b""
+
+
+def test_a_second_signal_kills_what_still_drains(shell: Shell) -> None:
+    with pool(shell, "--grace", 1000) as server, server.connect() as peer:
+        hello(peer)
+        server.send_signal(signal.SIGTERM)
+        server.stderr.wait_for("exited 0")  # the other one
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0 and receive_to_end(peer) == b""
+
+
+def test_a_child_that_is_asked_to_end_finishes_and_is_replaced(shell: Shell) -> None:
+    with pool(shell) as server, server.connect() as peer:
+        who = hello(peer)
+        os.kill(who.pid, signal.SIGTERM)
+        wait_until(lambda: all_workers(server)[who.slot].pid != who.pid, "another in its place")
+        assert echoes(peer)
+        peer.close()
+        server.stderr.wait_for(rf"pid {who.pid} exited 0")
+
+
+def test_signals_of_a_terminal_leave_children_alone(shell: Shell) -> None:
+    with pool(shell) as server:
+        workers = all_workers(server)
+        for who in workers.values():
+            os.kill(who.pid, signal.SIGINT)
+            os.kill(who.pid, signal.SIGHUP)
+        assert all_workers(server) == workers
+
+
+@pytest.mark.parametrize("also_children", [False, True], ids=["alone", "with its children"])
+def test_a_killed_parent_leaves_no_process(shell: Shell, *, also_children: bool) -> None:
+    server = Server([sys.executable, str(HOST), shell.name, "--processes", "3"])
+    try:
+        pids = [who.pid for who in all_workers(server, 3).values()]
+        if shell.name != "blocking":
+            pids.append(int(server.stdout.wait_for(r"zygote (\d+)")[1]))
+        server.send_signal(signal.SIGKILL)
+        for pid in pids if also_children else []:
+            os.kill(pid, signal.SIGKILL)
+        await_end(*pids)
+    finally:
+        server.kill()
+
+
+def test_without_its_zygote_a_pool_ends_with_one_line(loop_name: str) -> None:
+    server = Server([sys.executable, str(HOST), loop_name])
+    try:
+        pids = [who.pid for who in all_workers(server).values()]
+        os.kill(int(server.stdout.wait_for(r"zygote (\d+)")[1]), signal.SIGKILL)
+        assert server.wait() == 1
+        assert "Traceback" not in server.stderr.whole() and "forks" in server.stderr.text
+        await_end(*pids)
+    finally:
+        server.kill()
