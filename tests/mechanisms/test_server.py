@@ -62,6 +62,7 @@ def test_a_connection_that_is_being_made_when_the_server_closes_is_closed_too(lo
         server = new_server()
         with connect(server) as peer:
             accepted = asyncio.Event()
+            assert server._acceptor is not None
             server._acceptor._admit = lambda *_: accepted.set() or True  # type: ignore[func-returns-value]
             await accepted.wait()  # the socket is there, its protocol not yet
             await server.close()
