@@ -10,6 +10,7 @@ two processors are all that is used, one for the servers and one for the generat
     python bench/compare.py                     every program beside its twin
     python bench/compare.py chat echo           these two
     python bench/compare.py websrv --peers      the web server beside nginx and others, and what was asked for
+    python bench/compare.py generators          the load generator itself, beside wrk
     python bench/compare.py --peers --quick     all of it in under three minutes, with wide intervals
 """
 
@@ -30,14 +31,21 @@ from load.options import positive_count, positive_duration
 from load.server_process import ServerTrouble, confined_to
 from load.units import SECOND
 from versus.files import Report, write_report
+from versus.generators import PROGRAM as GENERATORS
+from versus.generators import generator_cases
 from versus.group_loads import raise_descriptor_limit
+from versus.programs import KIND as TWINS
 from versus.programs import SPECS, program_cases
 from versus.results import CaseResult
 from versus.rounds import INTERRUPTED, Case, Pace, run_case
 from versus.tables import case_table, goal_table, ratio_table
-from versus.web import WebCases
+from versus.web import PEERS, WebCases
 
-PROGRAMS = (*dict.fromkeys(spec.program for spec in SPECS), "websrv")
+PROGRAMS = tuple(dict.fromkeys(spec.program for spec in SPECS))
+WEBSRV = "websrv"
+
+KINDS = (TWINS, PEERS, GENERATORS)
+"""Of comparisons; each has files of its own."""
 
 FULL = Pace(rounds=5, seconds=1.0)
 
@@ -53,7 +61,8 @@ def compare_parser() -> Parser:
     parser = Parser(
         prog="compare.py",
         description="Compare programs with their blocking twins, and the web server with its peers.",
-        epilog=f"Programs: {', '.join(PROGRAMS)}. Exit status: 0 for a comparison, 1 for none, 2 for bad use.",
+        epilog=f"Programs: {', '.join(PROGRAMS)}, {WEBSRV}; and {GENERATORS}. "
+        "Exit status: 0 for a comparison, 1 for none, 2 for bad use.",
     )
     add = parser.add_argument
     add("programs", nargs="*", metavar="PROGRAM", help="what to compare (default: all)")
@@ -82,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare(options)
     except UsageError as error:
         return complain(str(error), EXIT_USAGE)
+    except ImportError as error:
+        return complain(f"{error.name} is not installed: pip install 'aiolsp[bench]'", EXIT_USAGE)
     except (ServerTrouble, OSError) as error:
         return complain(explain(error), EXIT_FAILURE)
     except KeyboardInterrupt:
@@ -96,42 +107,42 @@ def compare(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.enter_context(confined_to(generator))
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="compare-")))
-        twins, peers = cases_of(options, pace, scratch, wrk=use_wrk, processors=servers)
-        found = measure([*twins, *peers], pace, quiet=options.quiet)
-    results, besides = found[: len(twins)], found[len(twins) :]
-    print_tables(results, besides)
-    reports = [
-        Report(kind, part, pace, generator="wrk" if use_wrk else "wire", pinned=servers is not None)
-        for kind, part in (("twins", results), ("peers", besides))
-        if any(result.measured() for result in part)
-    ]
+        web = WebCases(scratch, pace, wrk=use_wrk, processors=servers)
+        results = measure(cases_of(options, web, processors=servers), pace, quiet=options.quiet)
+    print_tables(results)
+    reports = []
+    for kind in KINDS:
+        part = [result for result in results if result.about.kind == kind and result.measured()]
+        if part:
+            reports.append(Report(kind, part, pace, "wrk" if use_wrk else "wire", pinned=servers is not None))
     for report in reports:
-        for path in write_report(report, options.output, whole=not options.programs and not options.case):
+        whole = not options.case and not (report.kind == TWINS and options.programs)
+        for path in write_report(report, options.output, whole=whole):
             print(f"wrote {os.path.relpath(path)}")
     return EXIT_OK if reports else EXIT_FAILURE
 
 
-def cases_of(
-    options: argparse.Namespace, pace: Pace, scratch: Path, *, wrk: bool, processors: frozenset[int] | None
-) -> tuple[list[Case], list[Case]]:
-    """The cases beside twins and those beside peers. Raises UsageError for a name that is none."""
-    names = options.programs or PROGRAMS
-    unknown = [name for name in names if name not in PROGRAMS]
+def cases_of(options: argparse.Namespace, web: WebCases, *, processors: frozenset[int] | None) -> list[Case]:
+    """The cases that are asked for. Raises UsageError for a name that is none."""
+    names = options.programs or [*PROGRAMS, WEBSRV]
+    unknown = [name for name in names if name not in (*PROGRAMS, WEBSRV, GENERATORS)]
     if unknown:
-        raise UsageError(f"there is no case for {unknown[0]!r}; there is for {', '.join(PROGRAMS)}")
-    if options.peers and "websrv" not in names:
+        raise UsageError(f"there is nothing to compare for {unknown[0]!r} (--help lists the programs)")
+    if options.peers and WEBSRV not in names:
         raise UsageError("--peers is about websrv, which is not among the programs")
-    twins, peers = program_cases(names, quick=pace.quick, processors=processors), []
-    if "websrv" in names:
-        web = WebCases(scratch, pace, wrk=wrk, processors=processors)
-        twins += web.beside_twin() if not options.peers or not options.programs else []
-        peers = web.beside_peers() if options.peers else []
-    known = {case.name for case in (*twins, *peers)}
+    cases = program_cases(names, quick=web.pace.quick, processors=processors)
+    if WEBSRV in names and not (options.peers and options.programs):
+        cases += web.beside_twin()
+    if options.peers:
+        cases += web.beside_peers()
+    if GENERATORS in names:
+        cases += generator_cases(web, processors=processors)
     for name in options.case or ():
-        if name not in known:
-            raise UsageError(f"there is no case {name!r}; there is {', '.join(sorted(known))}")
-    kept = [[case for case in part if not options.case or case.name in options.case] for part in (twins, peers)]
-    return kept[0], kept[1]
+        if name not in [case.about.name for case in cases]:
+            raise UsageError(
+                f"there is no case {name!r}; there is {', '.join(dict.fromkeys(case.about.name for case in cases))}"
+            )
+    return [case for case in cases if not options.case or case.about.name in options.case]
 
 
 def measure(cases: Iterable[Case], pace: Pace, *, quiet: bool) -> list[CaseResult]:
@@ -151,11 +162,13 @@ def measure(cases: Iterable[Case], pace: Pace, *, quiet: bool) -> list[CaseResul
     return results
 
 
-def print_tables(twins: Sequence[CaseResult], peers: Sequence[CaseResult]) -> None:
+def print_tables(results: Sequence[CaseResult]) -> None:
     """What all cases together say."""
-    for table in (ratio_table(twins), ratio_table(peers), goal_table(peers)):
-        if table:
-            print(*table, "", sep="\n")
+    for kind in KINDS:
+        part = [result for result in results if result.about.kind == kind]
+        for table in (ratio_table(part), goal_table(part)):
+            if table:
+                print(*table, "", sep="\n")
 
 
 def pace_of(options: argparse.Namespace) -> Pace:

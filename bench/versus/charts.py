@@ -17,13 +17,13 @@ from load.bootstrap import Ratio
 from load.units import three_digits
 from versus.results import CaseResult
 
-WIDTH, LEFT, RIGHT = 400, 116, 344
+WIDTH, LEFT, RIGHT = 400, 126, 346
 """Pixels: of the whole, and where the axis begins and ends; names stand on the left of it, values on the right."""
 
 ROW, BAR, LINE = 17, 10, 15
 """Pixels: height of a row, of a bar, and of a line of text."""
 
-MOST_WORDS = 64
+MOST_WORDS = 66
 """Characters in a line of a note."""
 
 
@@ -67,7 +67,7 @@ THEMES = {
 
 def twin_charts(cases: Iterable[CaseResult]) -> dict[str, Chart]:
     """The charts of programs beside their twins, by the names of their files."""
-    cases = [case for case in cases if case.contender(case.reference) is not None]
+    cases = [case for case in cases if case.contender(case.about.reference) is not None]
     note = "Each bar: how the asyncio program does beside its blocking twin under the same load. Right of 1 is better."
     return {
         "twins-rate": Chart("Work per second, over the blocking twin's", note, _groups(cases, "rate")),
@@ -82,13 +82,13 @@ def twin_charts(cases: Iterable[CaseResult]) -> dict[str, Chart]:
 
 def peer_charts(cases: Sequence[CaseResult], reference: str, ours: str) -> dict[str, Chart]:
     """The charts of the web server beside its peers."""
-    beside = [case for case in cases if case.reference == reference]
-    hot = [case for case in beside if len(case.measured()) > 2 and case.name == "hot"]
+    beside = [case for case in cases if case.about.reference == reference]
+    hot = [case for case in beside if len(case.measured()) > 2 and case.about.name == "hot"]
     return {
         "peers-cases": Chart(
             f"Answers per second of {ours}, over {reference}'s",
             f"One worker each, the same load in turn. Right of 1, {ours} is faster. The tick is what was asked for.",
-            [("", [bar for case in beside if (bar := _bar(case, "rate", ours, case.title)) is not None])],
+            [("", [bar for case in beside if (bar := _bar(case, "rate", ours, case.about.title)) is not None])],
         ),
         "peers-hot": Chart(
             f"Answers per second for a hot file of 1 KiB, over {reference}'s",
@@ -104,7 +104,7 @@ def draw(chart: Chart, theme: Theme) -> str:
     if not bars:
         return ""
     scale = Scale.over(bars, chart.more_is_better)
-    title, note = wrap(chart.title, 52), wrap(_note(chart, bars), MOST_WORDS)
+    title, note = wrap(chart.title, 46), wrap(_note(chart, bars), MOST_WORDS)
     canvas = _Canvas(theme)
     for line in title:
         canvas.text(12, line, size=14, weight="bold")
@@ -182,7 +182,7 @@ class _Canvas:
         if bar.asked is not None:
             self._rectangle(scale.x(bar.asked) - 1, middle - BAR / 2 - 2, 2, BAR + 4, self._theme.text)
         mark = "*" if bar.limited else ""
-        self._write(WIDTH - 8, middle + 4, three_digits(bar.ratio.value) + mark, anchor="end", weight="bold")
+        self._write(WIDTH - 8, middle + 4, _value(bar.ratio.value) + mark, anchor="end", weight="bold")
         self.at += height
 
     def axis(self, scale: Scale, top: float) -> None:
@@ -218,9 +218,10 @@ class _Canvas:
         anchor: str = "start",
     ) -> None:
         colour = self._theme.faint if faint else self._theme.text
+        halo = f'stroke="{self._theme.ground}" stroke-width="3" paint-order="stroke"'
         self._parts.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
-            f'fill="{colour}">{escape(words)}</text>'
+            f'fill="{colour}" {halo}>{escape(words)}</text>'
         )
 
     def _rectangle(self, x: float, y: float, width: float, height: float, colour: str) -> None:
@@ -236,19 +237,23 @@ def _groups(cases: Iterable[CaseResult], figure: str) -> list[tuple[str, list[Ba
 
 
 def _label(case: CaseResult) -> str:
-    return case.name if case.program in case.name else f"{case.program}, {case.title}"
+    return case.about.name if case.about.program in case.about.name else f"{case.about.program}: {case.about.title}"
 
 
 def _others(case: CaseResult) -> list[str]:
-    return [contender.name for contender in case.measured() if contender.name != case.reference]
+    return [contender.name for contender in case.measured() if contender.name != case.about.reference]
 
 
 def _bar(case: CaseResult, figure: str, of: str, name: str) -> Bar | None:
-    ratio = case.ratio(figure, of, case.reference)
+    ratio = case.ratio(figure, of, case.about.reference)
     if ratio is None:
         return None
-    asked = [goal.bound for goal in case.goals if (goal.figure, goal.of, goal.against) == (figure, of, case.reference)]
-    sides = [each for each in case.measured() if each.name in (of, case.reference)]
+    asked = [
+        goal.bound
+        for goal in case.about.goals
+        if (goal.figure, goal.of, goal.against) == (figure, of, case.about.reference)
+    ]
+    sides = [each for each in case.measured() if each.name in (of, case.about.reference)]
     limited = figure == "rate" and any(map(case.limited, sides))
     return Bar(name, ratio, asked[0] if asked else None, limited)
 
@@ -256,6 +261,10 @@ def _bar(case: CaseResult, figure: str, of: str, name: str) -> Bar | None:
 def _note(chart: Chart, bars: Sequence[Bar]) -> str:
     limited = " *: the generator set the pace; see the CPU time." if any(bar.limited for bar in bars) else ""
     return f"{chart.note} Thin lines: 95 % intervals.{limited}"
+
+
+def _value(ratio: float) -> str:
+    return three_digits(ratio) if ratio >= 0.1 else f"{ratio:.3f}"
 
 
 def _tick(value: float) -> str:

@@ -20,7 +20,7 @@ PACKAGES = ("starlette", "uvicorn", "httptools", "granian")
 
 @dataclass(frozen=True)
 class Report:
-    """A finished comparison of one kind: ``twins`` or ``peers``."""
+    """A finished comparison of one kind."""
 
     kind: str
     results: Sequence[CaseResult]
@@ -41,13 +41,16 @@ class Report:
             "generator": self.generator,
             "pinned": self.pinned,
             "machine": machine_record(),
-            "versions": versions() if self.kind == "peers" else {},
+            "versions": versions(),
             "cases": [result.to_json() for result in self.results],
         }
 
     def charts(self) -> dict[str, str]:
         """SVG by the names of files, light and dark."""
-        charts = twin_charts(self.results) if self.kind == "twins" else peer_charts(self.results, NGINX, OURS)
+        charts = {
+            "twins": lambda: twin_charts(self.results),
+            "peers": lambda: peer_charts(self.results, NGINX, OURS),
+        }.get(self.kind, dict)()
         drawn = {
             f"{name}-{theme}.svg": draw(chart, colours)
             for name, chart in charts.items()

@@ -12,11 +12,14 @@ from tempfile import TemporaryDirectory
 
 from versus.group_loads import Expiry, Fanout, Stream
 from versus.loads import Datagrams, Exchanges, PingPong, SocketLoad
+from versus.results import About
 from versus.rounds import Case, Entrant, Load
 from versus.servers import Server
 
 SHELLS = ("uvloop", "asyncio", "blocking")
 TWIN = "blocking"
+
+KIND = "twins"
 
 MESSAGE = b"sixty-four bytes, which is about what a program says to another\n"
 
@@ -176,7 +179,8 @@ def command(program: str, shell: str, *options: str) -> list[str]:
 
 def _case(spec: Spec, quick: bool, processors: frozenset[int] | None) -> Case:
     entrants = [Entrant(shell, partial(_open, spec, shell, quick, processors)) for shell in SHELLS]
-    return Case(spec.program, spec.name, spec.title, spec.unit, spec.latency, TWIN, tuple(entrants))
+    about = About(KIND, spec.program, spec.name, spec.title, spec.unit, spec.latency, TWIN)
+    return Case(about, tuple(entrants))
 
 
 @contextmanager

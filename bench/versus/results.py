@@ -82,10 +82,12 @@ class Judgement:
         return str(self.value) if self.goal.against else KINDS[self.goal.figure].show(self.value.value)
 
 
-@dataclass
-class CaseResult:
-    """One load on several servers."""
+@dataclass(frozen=True)
+class About:
+    """What a case is about: one load, on several servers."""
 
+    kind: str
+    """``twins``, ``peers`` or ``generators``: cases of one kind stand in one table."""
     program: str
     name: str
     title: str
@@ -94,10 +96,22 @@ class CaseResult:
     """From when to when p50 and p99 are."""
     reference: str
     """The contender that the ratios are to."""
-    contenders: list[Contender]
     goals: tuple[Goal, ...] = ()
     open_loop: bool = False
-    """Whether the rate was given."""
+    """Whether the rate is given."""
+
+    @property
+    def label(self) -> str:
+        """The name, with the program's if it does not say that."""
+        return self.name if self.program in self.name else f"{self.program} {self.name}"
+
+
+@dataclass
+class CaseResult:
+    """What was found of a case."""
+
+    about: About
+    contenders: list[Contender]
     ended: str = ""
     """Why the rounds ended before the last, if they did."""
 
@@ -112,7 +126,7 @@ class CaseResult:
     def limited(self, contender: Contender) -> bool:
         """Whether the generator was busier than the server: the rate is the generator's."""
         generator, server = contender.figure("generator busy") or 0, contender.figure("server busy") or 0
-        return not self.open_loop and generator > BUSY and generator > server
+        return not self.about.open_loop and generator > BUSY and generator > server
 
     def ratio(self, figure: str, of: str, against: str) -> Ratio | None:
         """The ratio of a figure of two contenders, with its interval where both have it in each round."""
@@ -132,14 +146,14 @@ class CaseResult:
     def ratios(self) -> Iterator[tuple[str, str, Ratio]]:
         """(contender, figure, its ratio to the reference), of all but the reference."""
         for contender in self.measured():
-            for figure in COMPARED if contender.name != self.reference else ():
-                ratio = self.ratio(figure, contender.name, self.reference)
+            for figure in COMPARED if contender.name != self.about.reference else ():
+                ratio = self.ratio(figure, contender.name, self.about.reference)
                 if ratio is not None:
                     yield contender.name, figure, ratio
 
     def judgements(self) -> list[Judgement]:
         """What came of each goal."""
-        return [Judgement(goal, self._value(goal), self._note(goal)) for goal in self.goals]
+        return [Judgement(goal, self._value(goal), self._note(goal)) for goal in self.about.goals]
 
     def _value(self, goal: Goal) -> Ratio | None:
         if goal.against:
@@ -162,13 +176,7 @@ class CaseResult:
     def to_json(self) -> dict[str, object]:
         """The same for a program: rates per second, times in ns, sizes in bytes."""
         return {
-            "program": self.program,
-            "case": self.name,
-            "title": self.title,
-            "unit": self.unit,
-            "latency": self.latency,
-            "reference": self.reference,
-            "open_loop": self.open_loop,
+            **{name: value for name, value in asdict(self.about).items() if name != "goals"},
             "ended": self.ended,
             "contenders": [asdict(contender) | _medians(contender) for contender in self.contenders],
             "ratios": [{"of": name, "figure": figure, "ratio": asdict(ratio)} for name, figure, ratio in self.ratios()],

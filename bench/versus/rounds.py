@@ -17,7 +17,7 @@ from typing import Protocol
 from load.bootstrap import SEED
 from load.server_process import ServerTrouble
 from versus.outcome import Figures, Outcome
-from versus.results import CaseResult, Contender, Goal
+from versus.results import About, CaseResult, Contender
 
 INTERRUPTED = "interrupted"
 
@@ -42,19 +42,12 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Case:
-    """One load on several servers."""
+    """One load on several servers that are still to be started."""
 
-    program: str
-    name: str
-    title: str
-    unit: str
-    latency: str
-    reference: str
+    about: About
     entrants: tuple[Entrant, ...]
-    goals: tuple[Goal, ...] = ()
     least_seconds: float = 0.0
     """Of a run, whatever the pace: a shorter one would not hold enough of its units."""
-    open_loop: bool = False
     once: bool = False
     """Whether all its figures are taken once: there are no rounds."""
 
@@ -79,17 +72,7 @@ def orders(contenders: int, rounds: int) -> Iterator[list[int]]:
 
 def run_case(case: Case, pace: Pace, show: Callable[[str], None]) -> CaseResult:
     """Measure *case*; Ctrl-C, or a server that fails half-way, ends it with the rounds that are whole."""
-    result = CaseResult(
-        case.program,
-        case.name,
-        case.title,
-        case.unit,
-        case.latency,
-        case.reference,
-        [Contender(entrant.name) for entrant in case.entrants],
-        case.goals,
-        case.open_loop,
-    )
+    result = CaseResult(case.about, [Contender(entrant.name) for entrant in case.entrants])
     try:
         with ExitStack() as stack:
             _measure(case, pace, result, stack, show)
@@ -113,7 +96,7 @@ def _measure(case: Case, pace: Pace, result: CaseResult, stack: ExitStack, show:
             contender.skipped = str(error)
         else:
             running.append((contender, load))
-    rounds = 0 if case.once else pace.rounds
+    rounds = pace.rounds if running and not case.once else 0
     for number, order in enumerate(orders(len(running), rounds), 1):
         outcomes = [Outcome() for _ in running]
         for index in order:
@@ -122,4 +105,4 @@ def _measure(case: Case, pace: Pace, result: CaseResult, stack: ExitStack, show:
             contender.rounds.append(outcome.figures())
             contender.failed += outcome.failed
             contender.example = contender.example or outcome.example
-        show(f"{case.program} {case.name}: round {number} of {rounds}")
+        show(f"{case.about.label}: round {number} of {rounds}")

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from time import monotonic_ns
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 from load.server_process import LOOK, PATIENCE, ServerProcess, ServerTrouble
 from versus.outcome import Outcome
@@ -104,6 +105,8 @@ class Server:
             time.sleep(LOOK)
 
     def _processes(self) -> Iterator[psutil.Process]:
+        import psutil
+
         try:
             first = psutil.Process(self.pid)
             found = [first, *first.children(recursive=True)]

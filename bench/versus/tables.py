@@ -17,7 +17,10 @@ def case_table(case: CaseResult) -> list[str]:
     columns = [name for name in KINDS if any(each.figure(name) is not None for each in measured)]
     rows: list[Row] = [("", *(KINDS[name].title for name in columns))]
     rows += [(_marked(case, each), *(_cell(each, name) for name in columns)) for each in measured]
-    lines = [f"{case.program}: {case.title}", f"  unit: {case.unit}; p50 and p99: {case.latency}"]
+    lines = [
+        f"{case.about.program}: {case.about.title}",
+        f"  unit: {case.about.unit}; p50 and p99: {case.about.latency}",
+    ]
     if measured:
         lines += ["", *(f"  {line}" for line in aligned(rows))]
     lines += [f"  {each.name}: {each.failed:,} failed ({each.example})" for each in measured if each.failed]
@@ -35,13 +38,15 @@ def ratio_table(cases: Iterable[CaseResult]) -> list[str]:
     rows: list[Row] = [("case", "", "to", "rate", "p99", "CPU each", "memory")]
     for case in cases:
         for contender in case.measured():
-            if contender.name != case.reference and case.contender(case.reference) is not None:
-                cells = (case.ratio(name, contender.name, case.reference) for name in ("rate", "p99", "cpu", "memory"))
+            if contender.name != case.about.reference and case.contender(case.about.reference) is not None:
+                cells = (
+                    case.ratio(name, contender.name, case.about.reference) for name in ("rate", "p99", "cpu", "memory")
+                )
                 rows.append(
                     (
-                        case.name,
+                        case.about.name,
                         _marked(case, contender),
-                        case.reference,
+                        case.about.reference,
                         *("-" if cell is None else str(cell) for cell in cells),
                     )
                 )
@@ -55,7 +60,7 @@ def goal_table(cases: Iterable[CaseResult]) -> list[str]:
     rows: list[Row] = [("case", "figure", "asked", "measured", "met", "")]
     for case in cases:
         rows += [
-            (case.title, found.goal.what, found.goal.asked, found.measured, verdict(found), found.note)
+            (case.about.title, found.goal.what, found.goal.asked, found.measured, verdict(found), found.note)
             for found in case.judgements()
         ]
     if len(rows) == 1:

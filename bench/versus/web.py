@@ -17,12 +17,17 @@ from load.server_process import ServerTrouble
 from load.units import SECOND
 from versus import peers, web_loads
 from versus.peers import AIOHTTP, GRANIAN, HTTP_SERVER, NGINX, OUR_TWIN, OURS, SERVERS, STARLETTE, STOCK
-from versus.results import Goal
+from versus.programs import KIND as TWINS
+from versus.results import About, Goal
 from versus.rounds import Case, Entrant, Load, Pace
 from versus.servers import Server
 from versus.site import HUGE, LARGE, MIDDLE, MISSING, SMALL, make_cold_set, make_site
 
 KIB, MIB = 1 << 10, 1 << 20
+
+PEERS = "peers"
+
+PROGRAM = "websrv"
 
 PAIR = (OURS, NGINX)
 
@@ -39,8 +44,6 @@ BROWSER_FIELDS = (
     ("Upgrade-Insecure-Requests", "1"),
 )
 """Eight fields; no two requests have the same, for a browser's cookie and referrer are its own."""
-
-ANSWERED = "from sent to answered"
 
 PATIENCE = 2 * SECOND
 """For an answer: http.server lets five connections wait to be accepted, so that some of 64 wait for a second SYN."""
@@ -144,7 +147,7 @@ class WebCases:
 
     def __init__(self, scratch: Path, pace: Pace, *, wrk: bool, processors: frozenset[int] | None) -> None:
         self._scratch = scratch
-        self._pace = pace
+        self.pace = pace
         self._wrk = wrk
         self._processors = processors
         self._site = scratch / "site"
@@ -155,50 +158,43 @@ class WebCases:
 
     def beside_twin(self) -> list[Case]:
         """websrv on both loops beside its blocking twin."""
-        return [self._case(spec, FAMILY, OUR_TWIN, ()) for spec in SPECS if spec.twin]
+        return [self._case(TWINS, spec, FAMILY, OUR_TWIN, ()) for spec in SPECS if spec.twin]
 
     def beside_peers(self) -> list[Case]:
         """The table of issue 7."""
-        cases = [self._case(spec, spec.servers, NGINX, spec.goals) for spec in SPECS]
+        cases = [self._case(PEERS, spec, spec.servers, NGINX, spec.goals) for spec in SPECS]
         return [*cases, self._idle_case(), self._half_case(), self._start_case(), self._growth_case()]
 
-    def _case(self, spec: Spec, servers: Sequence[str], reference: str, goals: tuple[Goal, ...]) -> Case:
-        entrants = tuple(Entrant(name, partial(self._open, spec, name)) for name in servers)
+    def _case(self, kind: str, spec: Spec, servers: Sequence[str], reference: str, goals: tuple[Goal, ...]) -> Case:
+        about = _about(spec.name, spec.title, reference, goals, kind=kind)
         return Case(
-            "websrv", spec.name, spec.title, "an answer", ANSWERED, reference, entrants, goals, spec.least_seconds
+            about, tuple(Entrant(name, partial(self._open, spec, name)) for name in servers), spec.least_seconds
         )
 
     def _idle_case(self) -> Case:
-        idle = QUICK_IDLE if self._pace.quick else MANY_IDLE
-        beside = f"{OURS}, {idle:,} idle"
-        entrants = [Entrant(OURS, partial(self._open_beside, OURS, 0))]
-        entrants += [
-            Entrant(f"{name}, {idle:,} idle", partial(self._open_beside, name, idle)) for name in (OURS, NGINX, AIOHTTP)
-        ]
-        goals = (Goal("memory", beside, 6 * KIB, least=False), _most("p99", 1.3, beside, OURS))
-        title = f"16 connections busy, {idle:,} idle"
-        return Case("websrv", "idle", title, "an answer", ANSWERED, OURS, tuple(entrants), goals)
+        idle = QUICK_IDLE if self.pace.quick else MANY_IDLE
+        names = {name: f"{name}, {idle:,} idle" for name in (OURS, NGINX, AIOHTTP)}
+        entrants = [Entrant(title, partial(self._open_beside, name, idle)) for name, title in names.items()]
+        goals = (Goal("memory", names[OURS], 6 * KIB, least=False), _most("p99", 1.3, names[OURS], OURS))
+        about = _about("idle", f"16 connections busy, {idle:,} idle", OURS, goals)
+        return Case(about, (Entrant(OURS, partial(self._open_beside, OURS, 0)), *entrants))
 
     def _half_case(self) -> Case:
-        entrants = tuple(Entrant(name, partial(self._open_half, name)) for name in PAIR)
-        goals = (_most("p99", 1.5),)
         title = "half of websrv's own maximum rate, open loop"
-        return Case(
-            "websrv", "half", title, "an answer", "from due to answered", NGINX, entrants, goals, open_loop=True
-        )
+        about = _about("half", title, NGINX, (_most("p99", 1.5),), latency="from due to answered", open_loop=True)
+        return Case(about, tuple(Entrant(name, partial(self._open_half, name)) for name in PAIR))
 
     def _start_case(self) -> Case:
-        entrants = tuple(Entrant(name, partial(self._open_start, name)) for name in SERVERS)
         goals = (_most("p50", 1.5, against=HTTP_SERVER),)
         latency = "from the start to the first answer"
-        return Case("websrv", "start", "start to first answer", "a start", latency, HTTP_SERVER, entrants, goals)
+        about = _about("start", "start to first answer", HTTP_SERVER, goals, unit="a start", latency=latency)
+        return Case(about, tuple(Entrant(name, partial(self._open_start, name)) for name in SERVERS))
 
     def _growth_case(self) -> Case:
-        first, more = (5_000, 20_000) if self._pace.quick else (100_000, 900_000)
-        entrants = (Entrant(OURS, partial(self._open_growth, first, more)),)
-        goals = (Goal("growth", OURS, MIB, least=False),)
+        first, more = (5_000, 20_000) if self.pace.quick else (100_000, 900_000)
         title = f"memory after {first + more:,} requests of {KINDS} kinds, over that after {first:,}"
-        return Case("websrv", "growth", title, "an answer", "-", OURS, entrants, goals, once=True)
+        about = _about("growth", title, OURS, (Goal("growth", OURS, MIB, least=False),))
+        return Case(about, (Entrant(OURS, partial(self._open_growth, first, more)),), once=True)
 
     # How each of them is opened
 
@@ -232,8 +228,8 @@ class WebCases:
     def _half_rate(self) -> float:
         if self._half is None:
             with self.server(OURS) as server, web_loads.PlanLoad(server, plan_for(server, [f"/{SMALL}"])) as load:
-                load.run(self._pace.seconds)
-                self._half = load.run(self._pace.seconds).figures()["rate"] / 2
+                load.run(self.pace.seconds)
+                self._half = load.run(self.pace.seconds).figures()["rate"] / 2
         return self._half
 
     @contextmanager
@@ -258,10 +254,15 @@ class WebCases:
         return Server(kind.command(start), name, port=port or None, processors=self._processors)
 
 
+def _about(name: str, title: str, reference: str, goals: tuple[Goal, ...], **settings: Any) -> About:
+    usual = {"kind": PEERS, "unit": "an answer", "latency": "from sent to answered"}
+    return About(program=PROGRAM, name=name, title=title, reference=reference, goals=goals, **(usual | settings))
+
+
 def plan_for(server: Server, paths: Sequence[str], **settings: Any) -> Plan:
-    """A plan of the wire client for *server*."""
+    """A plan for *server*, of the wire client unless told otherwise."""
     host, port = server.address
-    return Plan(Target("http", host, port), paths=tuple(paths), client="wire", timeout=PATIENCE, **settings)
+    return Plan(Target("http", host, port), paths=tuple(paths), timeout=PATIENCE, **({"client": "wire"} | settings))
 
 
 def kinds_of_paths() -> list[str]:

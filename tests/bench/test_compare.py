@@ -23,7 +23,7 @@ from versus.charts import THEMES, Bar, Chart, Scale, draw, peer_charts, twin_cha
 from versus.files import Report
 from versus.outcome import Figures, Outcome
 from versus.peers import Start, nginx_configuration
-from versus.results import CaseResult, Contender, Goal
+from versus.results import About, CaseResult, Contender, Goal
 from versus.rounds import INTERRUPTED, Case, Entrant, Load, Pace, orders, run_case
 from versus.tables import aligned, case_table, goal_table, ratio_table
 
@@ -72,7 +72,8 @@ def entrant() -> Iterator[Entrant]:
 
 def case_of(*entrants: Entrant, goals: tuple[Goal, ...] = (), once: bool = False) -> Case:
     """A case whose reference is B."""
-    return Case("chat", "chat", "people talk", "a line", "from said to heard", "B", entrants, goals, once=once)
+    about = About("twins", "chat", "chat", "people talk", "a line", "from said to heard", "B", goals)
+    return Case(about, entrants, once=once)
 
 
 def run(case: Case) -> CaseResult:
@@ -143,9 +144,8 @@ def contender(name: str, rate: float, *, generator: float = 0.2, server: float =
 
 def result_of(*contenders: Contender, goals: tuple[Goal, ...] = (), name: str = "hot") -> CaseResult:
     """A result whose reference is nginx."""
-    return CaseResult(
-        "websrv", name, "1 KiB hot file", "an answer", "from sent to answered", "nginx", list(contenders), goals
-    )
+    about = About("peers", "websrv", name, "1 KiB hot file", "an answer", "from sent to answered", "nginx", goals)
+    return CaseResult(about, list(contenders))
 
 
 def test_goals_are_judged_and_one_that_cannot_be_is_told_why() -> None:
@@ -172,7 +172,7 @@ def test_a_rate_that_the_generator_set_is_marked_and_its_processor_time_given() 
     text = "\n".join(case_table(result))
     assert "websrv*" in text and "the generator, not this server, set the pace" in text and "nginx*" not in text
     assert result.judgements()[0].note == "the generator set the pace of websrv: CPU each 2.00 times less"
-    result.open_loop = True
+    result.about = replace(result.about, open_loop=True)
     assert "websrv*" not in "\n".join(case_table(result))  # a rate that was given is nobody's
 
 
@@ -222,7 +222,7 @@ def test_a_result_goes_into_json_with_the_machine_and_without_what_json_has_not(
     result = result_of(
         contender("websrv", 1500), contender("nginx", 1000), goals=(Goal("rate", "websrv", 1.2, "nginx"),)
     )
-    report = Report("twins", [result], PACE, generator="wire", pinned=True)
+    report = Report("twins", [result], PACE, "wire", pinned=True)
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert data["schema"] == "aiolsp.compare/1" and data["machine"]["python"] and data["rounds"] == 2
     found = data["cases"][0]
@@ -261,7 +261,7 @@ def test_better_is_to_the_right_whichever_way_the_figure_counts() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["oob"], "there is no case for 'oob'"),
+        (["oob"], "there is nothing to compare for 'oob'"),
         (["chat", "--peers"], "--peers is about websrv"),
         (["chat", "--case", "nothing"], "there is no case 'nothing'"),
         (["--rounds", "0"], "must be more than nothing"),
