@@ -49,7 +49,7 @@ from aiolsp.linux.listener import Address, format_address
 from aiolsp.linux.sendfile import FileChanged
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
-from aiolsp.static.phases import Phase, seconds_for
+from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
@@ -88,14 +88,13 @@ class HttpConnection:
         self._parser = RequestParser(service.settings.limits)
         self._events: deque[Event] = deque()
         self._output = Output(sock)
-        self._phase = Phase.IDLE
-        self._since = self.last_activity = self._time()
-        self._received = self._sent_before = 0
+        now = self._time()
+        self._patience = Patience(service.settings.limits, now)
         self._fresh = True
         self._ended = self._closing = False
         self._transfer: Transfer | None = None
         self._sending: tuple[Request, int] | None = None
-        self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
+        self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
         # Request
         self._request: Request | None = None
         self._keep_alive = True
@@ -159,11 +158,12 @@ class HttpConnection:
         """The phase has lasted too long; nobody holds the connection, since a held one has no deadline."""
         if not self._take():
             return
+        phase = self._patience.phase
         if trace.on:
-            trace.event("-", "timed out", why=f"waited for {self._phase.value}", peer=format_address(self.peer or ""))
-        if self._phase in (Phase.HEAD, Phase.BODY):
+            trace.event("-", "timed out", why=f"waited for {phase.value}", peer=format_address(self.peer or ""))
+        if phase in (Phase.HEAD, Phase.BODY):
             self._service.timers.add(self._timer)
-            self.refuse(ProtocolError(408, f"waited too long for {self._phase.value}"))
+            self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
             self.work(busy=True)
         else:
             self._close("timed out")
@@ -225,6 +225,11 @@ class HttpConnection:
         return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
 
     @property
+    def sent(self) -> int:
+        """Bytes that were sent to the client in all."""
+        return self._output.sent
+
+    @property
     def _persists(self) -> bool:
         """Whether a request may follow the one that is being answered."""
         return self._keep_alive and not self._service.draining
@@ -260,12 +265,12 @@ class HttpConnection:
         match event:
             case Request():
                 # Its head is complete: what may be there of another one has a time of its own.
-                self._phase = Phase.IDLE
+                self._patience.phase = Phase.IDLE
                 self._request = event
                 if event.expects_continue:
                     self._expect(event)
             case Data():
-                self._received += len(event.data)
+                self._patience.received += len(event.data)
             case EndOfMessage():
                 request, self._request = self._request, None
                 if request is not None:
@@ -294,7 +299,7 @@ class HttpConnection:
                 trace.event("=", "recv EAGAIN", fd=self.fd, why="read later")
             return
         if trace.on:
-            why = f"while waiting for {self._phase.value}" if data else "end of stream"
+            why = f"while waiting for {self._patience.phase.value}" if data else "end of stream"
             trace.event("<", "recv", fd=self.fd, size=len(data), why=why)
         self._reads_left -= 1
         self._drained = len(data) < READ_SIZE or not self._reads_left
@@ -302,7 +307,7 @@ class HttpConnection:
             self._ended = True
             return
         self._fresh = False
-        self.last_activity = self._time()
+        self._patience.last_activity = self._time()
         if not self._closing:
             self._events.extend(self._parser.feed(data))
 
@@ -334,7 +339,7 @@ class HttpConnection:
 
     def _half_close(self) -> None:
         """All is sent: say so, and read on until the client closes, so that no reset overtakes the last answer."""
-        if self._phase is not Phase.LINGER:
+        if self._patience.phase is not Phase.LINGER:
             self._enter(Phase.LINGER)
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -344,7 +349,7 @@ class HttpConnection:
         The re-arming comes last: another thread may hold the connection before the call returns.
         """
         phase = self._waits_for(event)
-        if phase is not self._phase:
+        if phase is not self._patience.phase:
             self._enter(phase)
         with self._lock:
             if self._cut:
@@ -380,17 +385,15 @@ class HttpConnection:
     # Time
 
     def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._since = self.last_activity = self._time()
-        self._received = 0
-        self._sent_before = self._output.sent
+        self._patience.enter(phase, self._time(), self._unsent())
 
     def _deadline(self) -> float:
-        """Until when the phase may last, as far as is known now; while a thread holds it, we wait for our disk."""
-        phase = Phase.ANSWER if self._held else self._phase
-        if phase is Phase.ANSWER:
-            begin = self._time()
-        else:
-            begin = self.last_activity if phase is Phase.IDLE else self._since
-        progress = self._output.sent - self._sent_before if phase is Phase.SENDING else self._received
-        return begin + seconds_for(phase, self._service.settings.limits, progress)
+        """Until when the client may take; while a thread holds the connection, it is the client who waits."""
+        now = self._time()
+        if self._held:
+            return now + self._service.settings.limits.idle_timeout
+        return self._patience.deadline(now, self._unsent())
+
+    def _unsent(self) -> int:
+        """What has been sent, as a debt that gets less: the difference of two is what the client's side has taken."""
+        return -self._output.sent

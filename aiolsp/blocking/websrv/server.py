@@ -169,7 +169,7 @@ class WebServer:
         self._stopping = True
 
     def _accepted(self, sock: socket.socket, peer: Address) -> None:
-        if self._service.crowd.has_room:
+        if self._service.admits():
             HttpConnection(self._service, sock, peer).connection_made()
         else:
             sock.close()

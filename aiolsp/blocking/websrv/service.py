@@ -6,6 +6,7 @@ changes is behind a lock, and every request for a file is a look at the disk, by
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import select
@@ -20,9 +21,11 @@ from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd, host_of
+from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
+from aiolsp.static.pages import Pages
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
@@ -55,6 +58,8 @@ class Service:
         self.connections: dict[int, HttpConnection] = {}
         self.draining = False
         """Whether no connection is to be kept for another request."""
+        self.metrics = Metrics(pid=os.getpid(), start_time_seconds=int(time.time()))
+        self._pages = Pages(settings.status, settings.health, settings.policy)
         self._lock = threading.Lock()
         self._date = 0, b""
 
@@ -64,17 +69,30 @@ class Service:
         """Count *connection* among the live ones; False if it is one too many."""
         with self._lock:
             self.connections[connection.fd] = connection
-            return self.crowd.join(connection.peer)
+            self.metrics.connections_total += 1
+            admitted = self.crowd.join(connection.peer)
+            self.metrics.refused_total += not admitted
+        return admitted
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* is about to close its socket."""
         with self._lock:
             del self.connections[connection.fd]
             self.crowd.leave(connection.peer)
+            self.metrics.sent_bytes_total += connection.sent
             empty = not self.connections
         self.poller.unregister(connection.fd)
         if empty and self.draining:
             self.wake()
+
+    def admits(self) -> bool:
+        """Whether there is room for one more connection, if only to be told that it is one too many."""
+        with self._lock:
+            room = self.crowd.has_room
+            if not room:
+                self.metrics.connections_total += 1
+                self.metrics.refused_total += 1
+        return room
 
     def rearm(self, connection: HttpConnection, event: int, why: str) -> None:
         """Have *event* reported once; at once, if it has come already."""
@@ -93,6 +111,9 @@ class Service:
         """Give *connection* the answer to *request*; *busy* says that no thread is free to ask the disk."""
         if not asks_for_file(request):
             connection.send(request, answer_without_file(self.root, request))
+            return
+        if (page := self._page(connection, request)) is not None:
+            connection.send(request, page)
             return
         target = parse_target(request.target)
         if target is None:
@@ -123,18 +144,42 @@ class Service:
             self._date = now, date
         return date
 
+    def _page(self, connection: HttpConnection, request: Request) -> Answer | None:
+        """What the server has to tell of itself, if *request* asks for that."""
+        if self._pages.is_health(request):
+            return self._pages.health(draining=self.draining)
+        if self._pages.is_status(request, connection.peer):
+            return self._pages.status(request, {0: self._counted()})
+        return None
+
     def _load(self, wanted: Wanted) -> Resource:
+        with self._lock:
+            self.metrics.cache_misses_total += 1
         try:
             return self.root.load(wanted)
         except Exception:
             log.exception("looking at the disk failed")
             return self.root.error(500)
 
-    # The access log
+    # The status and the access log
+
+    def _counted(self) -> Metrics:
+        """The metrics as they are now."""
+        with self._lock:
+            metrics = dataclasses.replace(self.metrics)
+            metrics.connections = len(self.connections)
+            metrics.sent_bytes_total += sum(connection.sent for connection in self.connections.values())
+        metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
+        metrics.timers = len(self.timers.timers)
+        metrics.draining = self.draining
+        return metrics
 
     def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
-        """Log one answer; *request* is None if it could not be read."""
-        if self.log is not None:
+        """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
+        with self._lock:
+            self.metrics.requests_total += request is not None
+            self.metrics.responded(status)
+        if self.log is not None and (request is None or not self._pages.own(request, connection.peer)):
             self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
 
     def close(self) -> None:
