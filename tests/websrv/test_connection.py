@@ -173,20 +173,19 @@ def test_an_answer_that_waits_for_the_disk_is_not_overtaken_when_the_client_has_
 
 @pytest.mark.parametrize("ends_too", [False, True])
 def test_the_last_answer_is_sent_whole_however_slowly_it_is_read(
-    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_too: bool
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_too: bool
 ) -> None:
     monkeypatch.setattr(phases, "LINGER", 0.01)
     body = b"x" * 200_000
     (tmp_path / "file.bin").write_bytes(body)
-    with hosted(loop_name, tmp_path) as host:
+    with hosted(shell.name, tmp_path) as host:
         peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
             peer.sendall(request("/file.bin", "Connection: close"))
             begin = receive_exactly(peer, 100)
-            host.wait_until(lambda: served._closing, "the last answer")
+            host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "the last answer")
             if ends_too:
                 peer.shutdown(socket.SHUT_WR)
-            assert host.call(lambda: served._patience.phase) is Phase.SENDING
             assert (begin + receive_to_end(peer)).endswith(b"\r\n\r\n" + body)
 
 

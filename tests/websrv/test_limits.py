@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,26 +45,30 @@ def test_progress_earns_time_where_a_rate_is_asked_for(phase: Phase, progress: i
     assert seconds_for(phase, LIMITS, progress) == seconds
 
 
-def test_each_head_has_its_own_time_though_no_packet_ends_with_one(loop_name: str, site: Path) -> None:
+def more_came(served: Any) -> bool:
+    return bool(served._patience.last_activity > served._patience.since)
+
+
+def test_each_head_has_its_own_time_though_no_packet_ends_with_one(shell: Shell, site: Path) -> None:
     """Of a pipeline cut anywhere, some head is always half there: together they may take as long as they like."""
-    with hosted(loop_name, site, Settings(threads=1, cache_valid=1000)) as host:
+    with hosted(shell.name, site, Settings(threads=1, cache_valid=1000)) as host:
         peer, served = host.connect()
         data = request("/small.txt")
         with peer:
             peer.sendall(data + data[:5])
             read_reply(peer)
-            host.wait_until(lambda: served._patience.phase is Phase.HEAD, "half a head")
+            host.wait_until(lambda: host.waits_for(served, Phase.HEAD), "half a head")
             first = host.call(served._deadline)
             for _ in range(3):
                 # Five bytes of one and all but five of the next: the half heads are different ones.
                 peer.sendall(data[5:] + data[:5])
                 assert read_reply(peer).body == SMALL
-                host.wait_until(lambda: served._patience.phase is Phase.HEAD, "half a head")
+                host.wait_until(lambda: host.waits_for(served, Phase.HEAD), "half a head")
                 later = host.call(served._deadline)
                 assert later > first
                 first = later
             peer.sendall(data[5:10])
-            host.wait_until(lambda: served._patience.last_activity > served._patience.since, "more of the same head")
+            host.wait_until(lambda: more_came(served) and host.waits_for(served, Phase.HEAD), "more of the same head")
             assert host.call(served._deadline) == first
 
 
@@ -86,9 +91,9 @@ def test_what_a_client_has_taken_counts_from_answers_in_memory_too(loop_name: st
             peer.recv(150_000, socket.MSG_WAITALL)
 
 
-def test_a_client_that_only_waits_for_our_disk_is_not_timed_out(loop_name: str, site: Path) -> None:
+def test_a_client_that_only_waits_for_our_disk_is_not_timed_out(shell: Shell, site: Path) -> None:
     settings = Settings(threads=1, limits=Limits(idle_timeout=0.1, head_timeout=0.1, response_grace=0.1))
-    with hosted(loop_name, site, settings) as host:
+    with hosted(shell.name, site, settings) as host:
         peer, _ = host.connect()
         watch, _ = host.connect()
         with peer, watch, host.held_threads() as release:

@@ -99,7 +99,7 @@ def test_no_call_for_a_file_is_made_on_the_loops_thread(
             for name in DISK:
                 patched.setattr(os, name, guarded(name, getattr(os, name)))
             patched.setattr(builtins, "open", guarded("open()", open))
-            visit(lambda: socket.create_connection(host.server.addresses[0][:2], DEADLINE))  # type: ignore[arg-type]
+            visit(lambda: socket.create_connection(host.server.addresses[0][:2], DEADLINE))
             host.wait_until(lambda: not host.service.connections, "all gone")
     assert not blocked
     assert {"open", "fstat", "pread", "scandir", "sendfile"} <= seen, "the guard saw the threads at work"

@@ -18,7 +18,7 @@ from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.websettings import Settings
 from aiolsp.websrv import WebServer
 from faults import RESET_ON_CLOSE
-from harness import DEADLINE, receive_exactly, receive_to_end, receive_until
+from harness import DEADLINE, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import descriptors, hosted
 
@@ -87,9 +87,9 @@ async def test_what_cannot_start_leaves_nothing_open(site: Path, monkeypatch: py
         assert (descriptors(), threading.active_count()) == (before, threads)
 
 
-def test_two_hundred_mixed_requests_leave_no_descriptor(loop_name: str, site: Path) -> None:
+def test_two_hundred_mixed_requests_leave_no_descriptor(shell: Shell, site: Path) -> None:
     fields = ["Range: bytes=0-9", "Range: bytes=0-9,20-29", "Range: bytes=9999999-", "If-Match: none", "X-Nothing: 1"]
-    with hosted(loop_name, site) as host:
+    with hosted(shell.name, site) as host:
         before = descriptors()
         peer, _ = host.connect()
         tag = exchange(peer, "/large.bin").fields["etag"]
@@ -143,7 +143,7 @@ def test_a_full_queue_is_503_with_retry_after_at_once_and_what_is_in_memory_is_s
 
 
 def test_a_thread_stuck_in_a_look_delays_the_end_by_the_grace_and_a_moment(
-    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, release = threading.Event(), threading.Event()
     found: list[int] = []
@@ -157,7 +157,7 @@ def test_a_thread_stuck_in_a_look_delays_the_end_by_the_grace_and_a_moment(
         return resource
 
     monkeypatch.setattr(DocumentRoot, "load", stuck)
-    with hosted(loop_name, site, Settings(threads=1, grace=0.05)) as host:
+    with hosted(shell.name, site, Settings(threads=1, grace=0.05)) as host:
         peer, _ = host.connect()
         peer.sendall(request("/small.txt"))
         assert entered.wait(DEADLINE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from aiolsp.websettings import Settings
 from harness import Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
-from webhost import Host, hosted
+from webhost import hosted
 
 SMALL = b"small" * 100
 LARGE = b"large" * 1_000_000
@@ -26,18 +25,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def begin_to_stop(host: Host, grace: float) -> None:
-    """Have the server close, and go on once it drains."""
-
-    async def start() -> None:
-        host.loop.create_task(host.server.close(grace))
-
-    asyncio.run_coroutine_threadsafe(start(), host.loop).result()
-    host.wait_until(lambda: all(not c._keep_alive for c in host.service.connections), "the drain")
-
-
-def test_answers_that_wait_for_the_disk_are_given_and_say_close(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site) as host:
+def test_answers_that_wait_for_the_disk_are_given_and_say_close(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
         peer, served = host.connect()
         idle, _ = host.connect()
         with peer, idle:
@@ -45,16 +34,16 @@ def test_answers_that_wait_for_the_disk_are_given_and_say_close(loop_name: str, 
             assert exchange(idle, "/missing").status == 404
             with host.held_threads():
                 peer.sendall(request("/missing") + request("/small.txt"))
-                host.wait_until(lambda: served._parser.between_messages and not served._fresh, "the requests")
-                begin_to_stop(host, 20.0)
+                host.wait_until(lambda: host.has_asked(served), "the requests")
+                host.begin_to_stop(20.0)
                 assert receive_to_end(idle) == b""
             reply = read_reply(peer)
             assert reply.status == 404 and reply.fields["connection"] == "close"
             assert receive_to_end(peer) == b""
 
 
-def test_a_request_that_is_half_there_is_answered(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site) as host:
+def test_a_request_that_is_half_there_is_answered(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
         head, first = host.connect()
         body, second = host.connect()
         with head, body:
@@ -62,7 +51,7 @@ def test_a_request_that_is_half_there_is_answered(loop_name: str, site: Path) ->
             head.sendall(data[:20])
             body.sendall(request("/small.txt", "Content-Length: 9") + b"1234")
             host.wait_until(lambda: not first._fresh and not second._fresh, "the halves")
-            begin_to_stop(host, 20.0)
+            host.begin_to_stop(20.0)
             head.sendall(data[20:])
             body.sendall(b"56789")
             for peer in (head, body):
@@ -71,26 +60,26 @@ def test_a_request_that_is_half_there_is_answered(loop_name: str, site: Path) ->
                 assert receive_to_end(peer) == b""
 
 
-def test_the_first_request_of_a_new_connection_may_still_be_on_its_way(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site) as host:
+def test_the_first_request_of_a_new_connection_may_still_be_on_its_way(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
         peer, _ = host.connect()
         silent, _ = host.connect()
         with peer, silent:
-            begin_to_stop(host, 20.0)
+            host.begin_to_stop(20.0)
             reply = exchange(peer, "/small.txt")
             assert reply.body == SMALL and reply.fields["connection"] == "close"
             assert receive_to_end(silent) == b""
 
 
-def test_a_file_on_its_way_arrives_whole_and_what_was_asked_after_it_does_not(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site) as host:
+def test_a_file_on_its_way_arrives_whole_and_what_was_asked_after_it_does_not(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
         peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
             peer.sendall(request("/large.bin") * 2)
             host.wait_until(lambda: served._transfer is not None, "the transfer")
-            begin_to_stop(host, 60.0)
+            host.begin_to_stop(60.0)
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(host.server.addresses[0][:2], 1)  # type: ignore[arg-type]
+                socket.create_connection(host.server.addresses[0][:2], 1)
             assert read_reply(peer).body == LARGE
             assert receive_to_end(peer) == b""
 
@@ -105,7 +94,7 @@ def test_who_still_reads_the_last_answer_is_let_go_when_it_has(
         with peer:
             peer.sendall(request("/file.bin"))
             host.wait_until(lambda: served._full, "a full buffer")
-            begin_to_stop(host, 60.0)
+            host.begin_to_stop(60.0)
             begin = receive_until(peer, b"\r\n\r\n")
             for _ in range(3):
                 host.call(lambda: None)  # each is a turn of the loop: it has looked for fresh connections by now
@@ -113,8 +102,8 @@ def test_who_still_reads_the_last_answer_is_let_go_when_it_has(
             assert receive_to_end(peer) == b""
 
 
-def test_with_no_grace_at_all_everything_is_cut(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site, Settings(threads=1, grace=0)) as host:
+def test_with_no_grace_at_all_everything_is_cut(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site, Settings(threads=1, grace=0)) as host:
         peers = [host.connect(receive_buffer=4096, send_buffer=4096)[0] for _ in range(3)]
         peers[0].sendall(request("/large.bin"))
         receive_until(peers[0], b"\r\n\r\n")

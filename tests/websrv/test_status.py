@@ -92,10 +92,10 @@ def test_what_waits_for_a_thread_is_seen(loop_name: str, site: Path) -> None:
             assert (seen["threads_busy"], seen["queue_length"]) == (2, 1)
 
 
-def test_refused_connections_are_counted(loop_name: str, site: Path) -> None:
+def test_refused_connections_are_counted(shell: Shell, site: Path) -> None:
     limits = Limits(max_connections=1)
     settings = Settings(threads=1, grace=1.0, status="/status", limits=limits)
-    with hosted(loop_name, site, settings) as host:
+    with hosted(shell.name, site, settings) as host:
         peer, _ = host.connect()
         with peer:
             other = socket.create_connection(("127.0.0.1", host.server.addresses[0][1]), 20)
@@ -162,17 +162,17 @@ def test_neither_page_is_in_the_access_log_but_who_was_refused_it_is(server: Ser
     assert "/healthz" not in server.stderr.text and 'GET /status HTTP/1.1" 200' not in server.stderr.text
 
 
-def test_without_the_options_there_are_no_pages(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site) as host:
+def test_without_the_options_there_are_no_pages(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
         peer, _ = host.connect()
         with peer:
             assert exchange(peer, "/status").status == 404
             assert exchange(peer, "/healthz").status == 404
 
 
-def test_a_client_of_a_unix_socket_is_on_this_machine(loop_name: str, site: Path, tmp_path: Path) -> None:
+def test_a_client_of_a_unix_socket_is_on_this_machine(shell: Shell, site: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    command = Shell(loop_name).command("websrv", "", site, "--unix", path, "--status", "/status")
+    command = shell.command("websrv", "", site, "--unix", path, "--status", "/status")
     process = Process(command)
     try:
         process.stdout.wait_for("listening on")

@@ -16,7 +16,7 @@ from aiolsp.websettings import Settings
 from aiolsp.websrv import connection, transfer
 from aiolsp.websrv.service import Service
 from faults import reset, wait_until
-from harness import receive_to_end, receive_until
+from harness import Shell, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import descriptors, hosted
 
@@ -31,8 +31,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_parts_and_pipelined_requests_keep_their_order_for_a_slow_reader(loop_name: str, site: Path) -> None:
-    with hosted(loop_name, site) as host:
+def test_parts_and_pipelined_requests_keep_their_order_for_a_slow_reader(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
         peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
             ranges = request("/large.bin", "Range: bytes=0-99999,500000-599999,1000000-1000000")

@@ -104,7 +104,7 @@ class WebServer:
             self._turn()
 
     def stop(self) -> None:
-        """Have `run` return."""
+        """Have `run` return. May be called at any time."""
         self._stopping = True
         self._service.wake()
 

@@ -102,8 +102,10 @@ class Service:
         self.poller.modify(connection.fd, flags)
 
     def wake(self) -> None:
-        """Have the readiness loop look around."""
-        os.eventfd_write(self.bell, 1)
+        """Have the readiness loop look around; nothing once there is none."""
+        with self._lock:
+            if self.bell >= 0:
+                os.eventfd_write(self.bell, 1)
 
     # Answers
 
@@ -186,8 +188,10 @@ class Service:
         """After the last connection: end the threads, and let go of the directory."""
         if self.pool.close(STUCK):
             self.root.close()
-            self.poller.close()
-            os.close(self.bell)
+            with self._lock:
+                self.poller.close()
+                os.close(self.bell)
+                self.bell = -1
         elif trace.on:
             trace.event("!", "close", why="a thread is stuck in the disk: what it may still use stays open")
         if self.log is not None:
