@@ -93,6 +93,31 @@ def format_json(record: LogRecord) -> str:
     return json.dumps(facts)
 
 
+class Remark(NamedTuple):
+    """What the log says that tells of no answer: *text*, from or about *subject*."""
+
+    subject: bytes
+    text: bytes
+
+
+def format_remark(remark: Remark) -> str:
+    """``subject: text``, with every control character escaped: it is one line, whatever a program wrote."""
+    return f"{_visible(remark.subject)}: {_visible(remark.text)}"
+
+
+def _visible(data: bytes) -> str:
+    text = data.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _remark_as_json(remark: Remark) -> str:
+    return json.dumps({"subject": _visible(remark.subject), "remark": _visible(remark.text)})
+
+
 def _request_line(record: LogRecord) -> str:
     if not record.method:
         return "-"
@@ -111,7 +136,8 @@ class AccessLog:
     def __init__(self, fd: int, form: str) -> None:
         self._fd = fd
         self._format = _FORMATTERS[form]
-        self._waiting: list[LogRecord] = []
+        self._format_remark = _remark_as_json if form == "json" else format_remark
+        self._waiting: list[LogRecord | Remark] = []
         self._size = self._dropped = 0
         self._lock = threading.Lock()
         self._filled, self._closing = threading.Event(), threading.Event()
@@ -120,12 +146,19 @@ class AccessLog:
 
     def add(self, record: LogRecord) -> None:
         """Log *record* soon."""
+        told = len(record.method) + len(record.target) + len(record.referer or b"") + len(record.agent or b"")
+        self._put(record, told)
+
+    def remark(self, remark: Remark) -> None:
+        """Log *remark* soon, among the records."""
+        self._put(remark, len(remark.subject) + len(remark.text))
+
+    def _put(self, record: LogRecord | Remark, told: int) -> None:
         with self._lock:
             if self._size > MAX_BACKLOG:
                 self._dropped += 1
                 return
-            self._size += RECORD_COST + len(record.method) + len(record.target)
-            self._size += len(record.referer or b"") + len(record.agent or b"")
+            self._size += RECORD_COST + told
             self._waiting.append(record)
             first = len(self._waiting) == 1
         if first:
@@ -147,21 +180,24 @@ class AccessLog:
             closing = self._closing.is_set()
             self._write(*self._take())
 
-    def _take(self) -> tuple[list[LogRecord], int]:
+    def _take(self) -> tuple[list[LogRecord | Remark], int]:
         """What has gathered since the last time, and how many records there was no room for."""
         with self._lock:
             taken = self._waiting, self._dropped
             self._waiting, self._size, self._dropped = [], 0, 0
         return taken
 
-    def _write(self, records: list[LogRecord], dropped: int) -> None:
+    def _write(self, records: list[LogRecord | Remark], dropped: int) -> None:
         try:
             for start in range(0, len(records), LINES):
-                self._write_lines([self._format(record) for record in records[start : start + LINES]])
+                self._write_lines([self._line(record) for record in records[start : start + LINES]])
             if dropped:
-                self._write_lines([f"{dropped} more requests were not logged: the log is not read fast enough"])
+                self._write_lines([f"{dropped} more lines were not logged: the log is not read fast enough"])
         except OSError:
             pass  # nobody reads the log any more; serving goes on
+
+    def _line(self, record: LogRecord | Remark) -> str:
+        return self._format_remark(record) if isinstance(record, Remark) else self._format(record)
 
     def _write_lines(self, lines: list[str]) -> None:
         data = ("\n".join(lines) + "\n").encode()

@@ -110,7 +110,7 @@ def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
     with open(reader, "rb") as pipe:
         lines = pipe.read().splitlines()
     assert held == [4] and len(lines) == 5
-    assert lines[-1] == b"96 more requests were not logged: the log is not read fast enough"
+    assert lines[-1] == b"96 more lines were not logged: the log is not read fast enough"
 
 
 def test_a_pipe_that_somebody_made_non_blocking_loses_nothing() -> None:
