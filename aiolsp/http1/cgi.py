@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiolsp.http1.grammar import CONTENT_LENGTH
-from aiolsp.http1.messages import HTTP_1_1, ProtocolError, Request
+from aiolsp.http1.messages import HTTP_1_1, Fields, ProtocolError, Request
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead, carries_body, check_field
 from aiolsp.sansio.lines import LineSplitter, LineStatus
 
@@ -97,12 +97,10 @@ class Ends(NamedTuple):
     peer: tuple[str, int] | None
 
 
-def meta_variables(
-    request: Request, path: ScriptPath, ends: Ends, *, length: int | None, root: bytes
-) -> dict[bytes, bytes]:
+def meta_variables(request: Request, path: ScriptPath, ends: Ends, *, length: int, root: bytes) -> dict[bytes, bytes]:
     """The environment that tells a program of *request* (RFC 3875 section 4.1), with no variable of the server's own.
 
-    *length* is that of the body (None: there is none). *root* is the path of the served directory, without a slash at
+    *length* is that of the body. *root* is the path of the served directory, without a slash at
     its end. There is no AUTH_TYPE, REMOTE_IDENT or REMOTE_USER, and no look-up of the client's name.
     """
     host, port = ends.local or ("localhost", 80)
@@ -123,12 +121,27 @@ def meta_variables(
     }
     if path.info:
         variables[b"PATH_TRANSLATED"] = root + path.info
-    if length is not None:
+    if length or b"content-length" in request.fields:
         variables[b"CONTENT_LENGTH"] = b"%d" % length
     content_type = request.fields.get(b"content-type")
     if content_type is not None:
         variables[b"CONTENT_TYPE"] = content_type
     return variables | _protocol_variables(request)
+
+
+def body_length(request: Request) -> int | None:
+    """How long the body is, as *request* says, whose fields were checked; None if it is chunked: then count."""
+    if not request.has_body:
+        return 0
+    value = request.fields.get(b"content-length")
+    return None if value is None else int(value.partition(b",")[0])
+
+
+def redirected(request: Request, target: bytes) -> Request:
+    """The request that a local redirect to *target* stands for: the client's, as a GET (RFC 3875 section 6.2.2)."""
+    fields = Fields([pair for pair in request.fields if not pair[0].startswith(b"content-")])
+    method = b"HEAD" if request.method == b"HEAD" else b"GET"
+    return request._replace(method=method, target=target, fields=fields, has_body=False, expects_continue=False)
 
 
 def _protocol_variables(request: Request) -> dict[bytes, bytes]:
@@ -187,7 +200,7 @@ class OutputHead:
                 return None
             self._left -= len(line) + 1
             if self._left < 0:
-                return _bad(f"its head has more than {MAX_OUTPUT_HEAD} bytes")
+                return _bad(f"the program's head has more than {MAX_OUTPUT_HEAD} bytes")
             if not line:
                 return _head_of(self._fields)
             fault = self._read_field(line)
@@ -196,7 +209,7 @@ class OutputHead:
 
     def receive_eof(self) -> ProtocolError:
         """The output has ended, and its head has not (502)."""
-        return _bad("its output ended before its head did")
+        return _bad("the program's output ended before its head did")
 
     def rest(self) -> bytes:
         """What came after the head: the beginning of the body."""
@@ -205,14 +218,14 @@ class OutputHead:
     def _read_field(self, line: bytes) -> ProtocolError | None:
         name, colon, value = line.partition(b":")
         if not colon:
-            return _bad("a line of its head has no colon")
+            return _bad("a line of the program's head has no colon")
         value = value.strip(b" \t")
         try:
             check_field(name, value)
         except ValueError:
-            return _bad("a line of its head is no field")
+            return _bad("a line of the program's head is no field")
         if len(self._fields) == MAX_OUTPUT_FIELDS:
-            return _bad(f"its head has more than {MAX_OUTPUT_FIELDS} fields")
+            return _bad(f"the program's head has more than {MAX_OUTPUT_FIELDS} fields")
         self._fields.append((name, value))
         return None
 
@@ -229,21 +242,21 @@ def _head_of(fields: list[Field]) -> CgiHead | ProtocolError:
         lowered = name.lower()
         if lowered in _ONCE:
             if lowered in special:
-                return _bad(f"its head has two {name.decode('ascii')} fields")
+                return _bad(f"the program's head has two {name.decode('ascii')} fields")
             special[lowered] = value
         if lowered == b"transfer-encoding":
-            return _bad("its head has a Transfer-Encoding, which is the server's")
+            return _bad("the program's head has a Transfer-Encoding, which is the server's")
         # X-CGI- fields are for servers that know them (section 6.3.5).
         if lowered not in _OURS and lowered not in (b"status", b"content-length") and not lowered.startswith(b"x-cgi-"):
             passed.append((name, value))
     if special.keys() <= {b"content-length"}:
-        return _bad("its head has no Content-Type, Location or Status")
+        return _bad("the program's head has no Content-Type, Location or Status")
     length = _length(special.get(b"content-length"))
     if isinstance(length, ProtocolError):
         return length
     found = _STATUS.fullmatch(special.get(b"status", b"200"))
     if found is None:
-        return _bad("its Status is none")
+        return _bad("the program's Status is none")
     status, location = int(found[1]), special.get(b"location")
     if location is None or b"status" in special and status != 200:
         return CgiHead(status, tuple(passed), length)
@@ -256,7 +269,7 @@ def _length(value: bytes | None) -> int | None | ProtocolError:
     if value is None:
         return None
     if CONTENT_LENGTH.fullmatch(value) is None or len(value) > _MAX_LENGTH_DIGITS:
-        return _bad("its Content-Length is none")
+        return _bad("the program's Content-Length is none")
     return int(value)
 
 
@@ -270,7 +283,8 @@ class ResponseBody:
 
     head: CgiHead
     request: Request
-    _sent: int = field(default=0, init=False)
+    sent: int = field(default=0, init=False)
+    """Bytes of the body so far, without its framing."""
 
     @property
     def expected(self) -> bool:
@@ -300,18 +314,21 @@ class ResponseBody:
 
     def data(self, output: bytes) -> bytes:
         """*output* as it goes out."""
-        if not self.expected or not output:
+        if not self.expected:
             return b""
-        if self.chunked:
-            return b"%x\r\n%b\r\n" % (len(output), output)
         if self.head.length is not None:
-            output = output[: self.head.length - self._sent]
-        self._sent += len(output)
-        return output
+            output = output[: self.head.length - self.sent]
+        self.sent += len(output)
+        return b"%x\r\n%b\r\n" % (len(output), output) if self.chunked and output else output
 
-    def end(self) -> bytes | None:
-        """What goes out when the output has ended; None if it is less than was announced: then cut the connection."""
-        if self.chunked:
-            return b"0\r\n\r\n"
-        short = self.expected and self.head.length is not None and self._sent < self.head.length
-        return None if short else b""
+    def end(self, status: int) -> bytes | None:
+        """What goes out when the output has ended, and the program with *status* (-N: by signal N).
+
+        None if the body is not whole, and the client must be told by a connection that is cut: it is shorter than was
+        announced, or a program that never told a length was killed.
+        """
+        if self.expected and self.head.length is not None:
+            return None if self.sent < self.head.length else b""
+        if self.expected and status < 0:
+            return None
+        return b"0\r\n\r\n" if self.chunked else b""

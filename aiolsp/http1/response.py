@@ -29,6 +29,9 @@ KEEP_ALIVE = b"\r\nConnection: keep-alive\r\n\r\n"
 CLOSE = b"\r\nConnection: close\r\n\r\n"
 """The end of a head that is the connection's last."""
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""The interim response that asks for the body of a request that waits with it (RFC 9110 section 15.2.1)."""
+
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """field-name = token (RFC 9110 section 5.6.2)."""
 

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+import subprocess
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from aiolsp.http1.cgi import Ends, ScriptPath, meta_variables
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
-from aiolsp.linux.programs import ProgramDirectory, RunningProgram, Stream
+from aiolsp.linux.programs import ProgramDirectory, RunningProgram
 
 DIRECTORIES = (b"cgi-bin", b"htbin")
 """The directories whose files ``python -m http.server --cgi`` runs."""
@@ -26,6 +29,18 @@ _BUSY = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 class ScriptDirectoryError(Exception):
     """A directory of programs cannot be used; the message is one line for a person."""
+
+
+class Launched(NamedTuple):
+    """A program that runs, and our ends of its standard streams, which do not block; *stdin* is -1 if it gets none.
+
+    Whoever holds it closes them, and calls ``program.finish`` when it has ended.
+    """
+
+    program: RunningProgram
+    stdin: int
+    stdout: int
+    stderr: int
 
 
 class Scripts:
@@ -77,12 +92,10 @@ class Scripts:
             return ProtocolError(404, "")
         return ScriptPath(directory, program, path_info)
 
-    def start(
-        self, path: ScriptPath, request: Request, ends: Ends, length: int | None, streams: tuple[Stream, Stream, Stream]
-    ) -> RunningProgram | ProtocolError:
-        """Run the program of *path* with these *streams*, which stay the caller's; or why that cannot be.
+    def start(self, path: ScriptPath, request: Request, ends: Ends, length: int) -> Launched | ProtocolError:
+        """Run the program of *path*; or why that cannot be. *length* is that of the request's body.
 
-        *length* is that of the request's body. Waits for the disk and for the fork; never raises OSError.
+        Waits for the disk and for the fork; never raises OSError.
         """
         directory = self._directories.get(path.directory)
         if directory is None:
@@ -95,10 +108,9 @@ class Scripts:
             return ProtocolError(403, "this file may not be run")
         except OSError:
             return ProtocolError(500, "")
-        stdin, stdout, stderr = streams
+        variables = meta_variables(request, path, ends, length=length, root=self._root)
         try:
-            variables = meta_variables(request, path, ends, length=length, root=self._root)
-            return directory.start(path.program, _environment(variables), stdin=stdin, stdout=stdout, stderr=stderr)
+            return _launch(directory, path.program, _environment(variables), takes_input=bool(length))
         except OSError as error:
             if error.errno in _BUSY:
                 return ProtocolError(503, "the server is busy")
@@ -113,6 +125,25 @@ class Scripts:
                 raise ScriptDirectoryError(f"the directory of programs holds {root}, whose files are to be served")
         finally:
             os.close(fd)
+
+
+def _launch(directory: ProgramDirectory, name: bytes, environment: Mapping[str, str], *, takes_input: bool) -> Launched:
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+
+        def pipe(mine: int) -> tuple[int, int]:
+            """Our end, which does not block, and the program's; *mine* is 0 to read and 1 to write."""
+            ends = os.pipe()
+            ours.callback(os.close, ends[mine])
+            theirs.callback(os.close, ends[1 - mine])
+            os.set_blocking(ends[mine], False)
+            return ends[mine], ends[1 - mine]
+
+        stdin, their_stdin = pipe(1) if takes_input else (-1, subprocess.DEVNULL)
+        stdout, their_stdout = pipe(0)
+        stderr, their_stderr = pipe(0)
+        program = directory.start(name, environment, stdin=their_stdin, stdout=their_stdout, stderr=their_stderr)
+        ours.pop_all()
+    return Launched(program, stdin, stdout, stderr)
 
 
 def _environment(variables: Mapping[bytes, bytes]) -> dict[str, str]:

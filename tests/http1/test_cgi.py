@@ -14,7 +14,9 @@ from aiolsp.http1.cgi import (
     OutputHead,
     ResponseBody,
     ScriptPath,
+    body_length,
     meta_variables,
+    redirected,
 )
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import ProtocolError, Request
@@ -35,7 +37,7 @@ def variables(
     *fields: str,
     head: str = "GET /cgi-bin/show/a%20b/c?q=%41 HTTP/1.1",
     host: str = "Host: a.example:8080",
-    length: int | None = None,
+    length: int = 0,
 ) -> dict[bytes, bytes]:
     return meta_variables(parsed(head, host, *fields), PATH, ENDS, length=length, root=b"/srv/www")
 
@@ -104,7 +106,7 @@ def test_the_servers_name_is_the_clients_word_without_its_port(host: str, name: 
 def test_without_a_host_the_servers_name_is_its_address() -> None:
     request = parsed("GET / HTTP/1.0")
     path = ScriptPath(b"cgi-bin", b"x", b"")
-    told = meta_variables(request, path, Ends(("::1", 80), None), length=None, root=b"")
+    told = meta_variables(request, path, Ends(("::1", 80), None), length=0, root=b"")
     assert (told[b"SERVER_NAME"], told[b"REMOTE_ADDR"]) == (b"[::1]", b"unix:")
     assert b"PATH_TRANSLATED" not in told and told[b"PATH_INFO"] == b""
 
@@ -216,31 +218,57 @@ def test_a_body_without_a_length_is_chunked() -> None:
     body = body_for()
     assert body.delimited and body.response_head(()).render(b"", b"").count(b"Transfer-Encoding: chunked") == 1
     assert body.data(b"0123456789abcdef") + body.data(b"") == b"10\r\n0123456789abcdef\r\n"
-    assert body.end() == b"0\r\n\r\n"
+    assert body.end(0) == b"0\r\n\r\n"
 
 
 def test_http_1_0_gets_a_body_without_a_length_until_the_connection_closes() -> None:
     body = body_for(version="1.0")
     assert not body.delimited and b"Transfer" not in body.response_head(()).render(b"", b"")
-    assert body.data(b"x") == b"x" and body.end() == b""
+    assert body.data(b"x") == b"x" and body.end(0) == b""
 
 
 def test_a_length_is_kept_and_what_passes_it_is_cut() -> None:
     body = body_for(5)
     assert body.delimited and b"Content-Length: 5\r\n" in body.response_head(()).render(b"", b"")
     assert [body.data(b"abc"), body.data(b"defg"), body.data(b"h")] == [b"abc", b"de", b""]
-    assert body.end() == b""
+    assert body.end(0) == b""
 
 
 def test_less_than_the_length_cannot_be_mended() -> None:
     body = body_for(5)
     body.data(b"abcd")
-    assert body.end() is None
+    assert body.end(0) is None
+    body.data(b"e")
+    assert body.end(-9) == b""
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_body_that_a_killed_program_left_is_not_passed_off_as_whole(version: str) -> None:
+    body = body_for(version=version)
+    body.data(b"x")
+    assert body.end(-9) is None and body.end(1) is not None and body.sent == 1
+    assert body_for(version=version, method="HEAD").end(-9) == b""
+
+
+def test_a_chunked_body_must_be_counted() -> None:
+    post = "POST / HTTP/1.1"
+    assert body_length(parsed(post, "Host: a", "Content-Length: 007, 007")) == 7
+    assert body_length(parsed(post, "Host: a", "Content-Length: 0")) == 0 == body_length(parsed(post, "Host: a"))
+    assert body_length(parsed(post, "Host: a", "Transfer-Encoding: chunked")) is None
+    assert variables("Content-Length: 0", head=post)[b"CONTENT_LENGTH"] == b"0"
+
+
+@pytest.mark.parametrize(("method", "then"), [("POST", b"GET"), ("GET", b"GET"), ("HEAD", b"HEAD")])
+def test_a_local_redirect_is_a_request_without_a_body(method: str, then: bytes) -> None:
+    asked = parsed(f"{method} /x HTTP/1.1", "Host: a", "Content-Length: 3", "Content-Type: b/c", "Accept: d/e")
+    again = redirected(asked, b"/y?z")
+    assert (again.method, again.target, again.has_body) == (then, b"/y?z", False)
+    assert list(again.fields) == [(b"host", b"a"), (b"accept", b"d/e")]
 
 
 @pytest.mark.parametrize("body", [body_for(5, method="HEAD"), body_for(5, 204), body_for(None, 304), body_for(0)])
 def test_a_response_without_a_body_is_whole_whatever_the_program_writes(body: ResponseBody) -> None:
-    assert body.delimited and body.data(b"abc") == b"" and body.end() == b""
+    assert body.delimited and body.data(b"abc") == b"" and body.end(0) == b""
     assert (b"Content-Length" in body.response_head(()).render(b"", b"")) == (body.head.status == 200)
 
 

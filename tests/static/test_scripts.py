@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.target import parse_target
-from aiolsp.linux.programs import RunningProgram
 from aiolsp.static.policy import Policy
 from aiolsp.static.resource import DocumentRoot, Wanted
-from aiolsp.static.scripts import ScriptDirectoryError, Scripts
+from aiolsp.static.scripts import Launched, ScriptDirectoryError, Scripts
+from webhost import descriptors
 
 SECRET = "#!/bin/sh\necho secret\n"
 
@@ -52,6 +51,13 @@ def request_for(target: str) -> Request:
     (request, *_) = RequestParser(Limits()).feed(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     assert isinstance(request, Request)
     return request
+
+
+def whole(fd: int) -> bytes:
+    """All that comes by our end of a pipe."""
+    os.set_blocking(fd, True)
+    with open(fd, "rb") as pipe:
+        return pipe.read()
 
 
 @pytest.mark.parametrize(
@@ -102,8 +108,9 @@ def test_a_target_that_no_program_can_have_is_refused(scripts: Scripts, target: 
 def test_what_is_no_program_is_not_started(scripts: Scripts, name: str, status: int) -> None:
     path = scripts.route(f"/cgi-bin/{name}".encode())
     assert isinstance(path, ScriptPath)
-    null = subprocess.DEVNULL
-    fault = scripts.start(path, request_for(f"/cgi-bin/{name}"), Ends(None, None), None, (null, null, null))
+    before = descriptors()
+    fault = scripts.start(path, request_for(f"/cgi-bin/{name}"), Ends(None, None), 5)
+    assert descriptors() == before
     assert isinstance(fault, ProtocolError) and fault.status == status
 
 
@@ -113,14 +120,11 @@ def test_a_program_gets_its_variables_and_a_path_and_nothing_else(
     monkeypatch.setenv("SECRET_TOKEN", "x")
     (site / "cgi-bin/env").write_text("#!/bin/sh\nenv\n")
     (site / "cgi-bin/env").chmod(0o755)
-    read, write = os.pipe()
     path = ScriptPath(b"cgi-bin", b"env", b"/\xff")
-    program = scripts.start(path, request_for("/"), Ends(None, None), None, (subprocess.DEVNULL, write, write))
-    os.close(write)
-    assert isinstance(program, RunningProgram)
-    with open(read, "rb") as pipe:
-        lines = pipe.read().splitlines()
-    assert program.finish() == 0
+    launched = scripts.start(path, request_for("/"), Ends(None, None), 0)
+    assert isinstance(launched, Launched) and launched.stdin == -1
+    lines = whole(launched.stdout).splitlines()
+    assert whole(launched.stderr) == b"" and launched.program.finish() == 0
     assert b"PATH=" + os.fsencode(os.environ["PATH"]) in lines and b"PATH_INFO=/\xff" in lines
     assert b"PATH_TRANSLATED=" + os.fsencode(site) + b"/\xff" in lines and b"GATEWAY_INTERFACE=CGI/1.1" in lines
     assert not any(line.startswith(b"SECRET_TOKEN") for line in lines)
@@ -138,6 +142,18 @@ def test_no_file_of_a_directory_of_programs_is_served(site: Path, scripts: Scrip
     resource = root.load(Wanted(wanted))
     root.close()
     assert resource.status == 404 and b"secret" not in (resource.body or b"")
+
+
+def test_a_program_reads_a_body_and_writes_to_both_streams(site: Path, scripts: Scripts) -> None:
+    (site / "cgi-bin/both").write_text("#!/bin/sh\ncat; echo sad >&2; exit 3\n")
+    (site / "cgi-bin/both").chmod(0o755)
+    before = descriptors()
+    launched = scripts.start(ScriptPath(b"cgi-bin", b"both", b""), request_for("/"), Ends(None, None), 5)
+    assert isinstance(launched, Launched)
+    os.write(launched.stdin, b"hello")
+    os.close(launched.stdin)
+    assert (whole(launched.stdout), whole(launched.stderr)) == (b"hello", b"sad\n")
+    assert launched.program.finish() == 3 and descriptors() == before
 
 
 def test_a_file_elsewhere_is_served_and_no_directory_of_programs_is_listed(site: Path, scripts: Scripts) -> None:
@@ -176,7 +192,6 @@ def test_a_site_without_such_directories_has_no_programs(tmp_path: Path) -> None
     scripts = Scripts(os.fspath(tmp_path))
     path = scripts.route(b"/cgi-bin/run")
     assert isinstance(path, ScriptPath)
-    null = subprocess.DEVNULL
-    fault = scripts.start(path, request_for("/"), Ends(None, None), None, (null, null, null))
+    fault = scripts.start(path, request_for("/"), Ends(None, None), 0)
     assert isinstance(fault, ProtocolError) and fault.status == 404
     scripts.close()
