@@ -20,6 +20,7 @@ from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_o
 from aiolsp.http1.limits import Limits
 from aiolsp.linux.listener import Address
 from aiolsp.static.policy import Policy
+from aiolsp.static.scripts import ScriptDirectoryError
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -42,6 +43,10 @@ class Settings:
     log: str = "off"
     status: str | None = None
     health: str | None = None
+    cgi: bool = False
+    cgi_dir: str | None = None
+    cgi_timeout: float = 10.0
+    max_children: int = 16
 
 
 def web_parser(*, blocking: bool = False) -> Parser:
@@ -63,6 +68,11 @@ def web_parser(*, blocking: bool = False) -> Parser:
     add("--unix", metavar="PATH", help="listen on a unix socket instead")
     _add_policy(parser)
     _add_machinery(parser)
+    if blocking:
+        # The twin runs no programs: it must not take these words and then serve the sources.
+        parser.set_defaults(cgi=False, cgi_dir=None, cgi_timeout=10.0, max_children=16)
+    else:
+        _add_programs(parser)
     _add_limits(parser)
     if not blocking:
         add_loop_option(parser)
@@ -101,6 +111,17 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
     add("--status", type=_page, metavar="PATH", help="metrics at this path, for this machine only; not logged")
     add("--health", type=_page, metavar="PATH", help="200 at this path, 503 while it stops; both hide such a file")
     add("--grace", type=some, default=10.0, metavar="S", help="time to finish what is in flight at SIGTERM (10)")
+
+
+def _add_programs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--cgi", action="store_true", help="run the programs of the root's cgi-bin and htbin for /cgi-bin/NAME ...")
+    add("--cgi-dir", metavar="DIR", help="run the programs of DIR for /cgi-bin/NAME[/PATH_INFO]")
+    some, whole = _at_least(float, 0), _at_least(int, 1)
+    parser.add_argument(
+        "--cgi-timeout", type=some, default=10.0, metavar="S", help="their time to answer; then 504 (10)"
+    )
+    parser.add_argument("--max-children", type=whole, default=16, metavar="N", help="how many at once; then 503 (16)")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +174,8 @@ def explained(directory: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UsageError(f"cannot serve {directory}: {(error.strerror or '').lower()}") from None
+    except ScriptDirectoryError as error:
+        raise UsageError(str(error)) from None
 
 
 def announce(addresses: Iterable[Address], url: str, root: Path) -> None:
@@ -199,6 +222,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
         log,
         options.status,
         options.health,
+        options.cgi,
+        options.cgi_dir,
+        options.cgi_timeout,
+        options.max_children,
     )
 
 

@@ -100,9 +100,9 @@ class DocumentRoot:
         self.path = os.path.abspath(path)
         self.policy = policy
         self.small = small
-        self._scripts = scripts
+        self.scripts = scripts
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._common = common_fields(policy)
+        self.common = common_fields(policy)
 
     def close(self) -> None:
         """Close the directory."""
@@ -142,7 +142,7 @@ class DocumentRoot:
 
     def _served(self, segments: tuple[bytes, ...]) -> bool:
         """Whether names as these are served at all."""
-        if self._scripts is not None and segments and segments[0] in self._scripts.names:
+        if self.scripts is not None and segments and segments[0] in self.scripts.names:
             return False
         visible = segments[1:] if segments[:1] == (WELL_KNOWN,) else segments
         return self.policy.dotfiles or not any(name.startswith(b".") for name in visible)
@@ -170,7 +170,7 @@ class DocumentRoot:
         """The file *opened*, or its better sibling; takes over the descriptor."""
         name = segments[-1]
         content_type = media_type(name)
-        fields = [*self._common, (b"Content-Type", content_type), (b"Accept-Ranges", b"bytes")]
+        fields = [*self.common, (b"Content-Type", content_type), (b"Accept-Ranges", b"bytes")]
         if self.policy.cache_control is not None:
             fields.append((b"Cache-Control", self.policy.cache_control))
         coding = b""
@@ -249,13 +249,13 @@ class DocumentRoot:
 
     def _open(self, segments: Sequence[bytes]) -> Opened:
         opened = open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks)
-        if self._scripts is not None and self._scripts.hold(opened.fd):
+        if self.scripts is not None and self.scripts.hold(opened.fd):
             os.close(opened.fd)
             raise FileNotFoundError
         return opened
 
     def _page(self, status: int, body: bytes, *extra: Field) -> Resource:
-        return Resource(status, (*self._common, (b"Content-Type", HTML), *extra), len(body), body)
+        return Resource(status, (*self.common, (b"Content-Type", HTML), *extra), len(body), body)
 
 
 def common_fields(policy: Policy) -> tuple[Field, ...]:

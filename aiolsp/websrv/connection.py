@@ -30,12 +30,14 @@ from typing import TYPE_CHECKING, cast
 
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
-from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT
+from aiolsp.http1.response import CLOSE, CONTINUE, KEEP_ALIVE, PERSISTENT, HeadTemplate
+from aiolsp.http1.states import ParseState
 from aiolsp.linux.listener import format_address
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
+from aiolsp.websrv.exchange import Exchange
 from aiolsp.websrv.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -46,8 +48,6 @@ PIECE = 16 * 1024
 
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
 
@@ -74,6 +74,7 @@ class HttpConnection(asyncio.Protocol):
         self._full = self._clogged = self._awaits_disk = False
         self._ended = self._closing = False
         self._transfer: Transfer | None = None
+        self._exchange: Exchange | None = None
         self._sending: tuple[Request, int] | None = None
         self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
         # Request
@@ -128,6 +129,7 @@ class HttpConnection(asyncio.Protocol):
         self._service.timers.cancel(self._timer)
         if self._transfer is not None:
             self._transfer.abandon()
+        self._abandon()
         self._input.clear()
         self._events.clear()
         self._service.leave(self)
@@ -136,7 +138,7 @@ class HttpConnection(asyncio.Protocol):
         """The client reads more slowly than we write: answer nothing more, and read nothing more, until it has."""
         self._full = self._clogged = True
         self._hot = NOTHING_HOT
-        if self._transfer is None and not self._awaits_disk:
+        if self._exchange is not None or (self._transfer is None and not self._awaits_disk):
             self._enter(Phase.SENDING)
 
     def resume_writing(self) -> None:
@@ -153,6 +155,10 @@ class HttpConnection(asyncio.Protocol):
             self._transfer.begin()
         elif self._closing:
             self._linger()
+        elif self._exchange is not None:
+            self._enter(Phase.ANSWER)
+            self._exchange.resume()
+            self._advance()
         elif not self._awaits_disk:
             self._enter(Phase.IDLE)
             self._advance()
@@ -179,7 +185,9 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _blocked(self) -> bool:
-        """Whether the next answer has to wait."""
+        """Whether what comes next has to wait."""
+        if self._exchange is not None and self._request is not None:
+            return self._closing or self._exchange.full
         return self._full or self._closing or self._transfer is not None or self._awaits_disk
 
     @property
@@ -216,6 +224,8 @@ class HttpConnection(asyncio.Protocol):
         self._flush()
         if not self._blocked:
             self._rest()
+        elif self._exchange is not None and self._patience.phase in (Phase.IDLE, Phase.BODY):
+            self._enter(Phase.ANSWER)
 
     def _act(self, event: Event) -> None:
         match event:
@@ -224,17 +234,30 @@ class HttpConnection(asyncio.Protocol):
                 self._patience.phase = Phase.IDLE
                 self._request = event
                 self._requests_in_packet += 1
-                if event.expects_continue:
+                self._exchange = self._service.exchange(self, event)
+                if self._exchange is not None:
+                    self._packet = None
+                    self._hot = NOTHING_HOT
+                elif event.expects_continue:
                     self._expect(event)
             case Data():
                 self._patience.received += len(event.data)
+                if self._exchange is not None:
+                    self._exchange.feed(event.data)
             case EndOfMessage():
                 request, self._request = self._request, None
                 if request is not None:
                     self._keep_alive = self._keep_alive and request.keep_alive
-                    self._service.answer(self, request)
+                    self._answer(request)
             case ProtocolError():
                 self.refuse(event)
+
+    def _answer(self, request: Request) -> None:
+        if self._exchange is None:
+            self._service.answer(self, request)
+        else:
+            self.wait_for_disk()
+            self._exchange.receive_eof()
 
     def _expect(self, request: Request) -> None:
         """The client waits before it sends the body: go on only if the answer depends on it (RFC 9110 10.1.1)."""
@@ -262,7 +285,7 @@ class HttpConnection(asyncio.Protocol):
                 self._enter(Phase.IDLE)
         else:
             self._hot = NOTHING_HOT
-            waiting_for = Phase.HEAD if self._request is None else Phase.BODY
+            waiting_for = Phase.BODY if self._parser.state is ParseState.CONTENT else Phase.HEAD
             if self._patience.phase is not waiting_for:
                 self._enter(waiting_for)
         self.transport.resume_reading()
@@ -273,7 +296,7 @@ class HttpConnection(asyncio.Protocol):
         """The answer comes later, by `send` or `refuse`; until then nothing else is answered."""
         self._awaits_disk = True
         self._hot = NOTHING_HOT
-        self._enter(Phase.ANSWER)
+        self._enter(Phase.SENDING if self._full else Phase.ANSWER)
 
     def send(self, request: Request, answer: Answer) -> None:
         """Queue *answer*; if it was waited for, go on with what came after it."""
@@ -303,7 +326,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _stream(self, request: Request, answer: Answer) -> None:
         try:
-            transfer = Transfer(self.transport, self._service.pool, answer, self._transferred)
+            transfer = Transfer(self.transport, self._service.pool, answer, self.streamed)
         except OSError as error:
             answer.close()
             self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))
@@ -318,23 +341,66 @@ class HttpConnection(asyncio.Protocol):
         self._enter(Phase.SENDING)
         transfer.begin()
 
-    def _transferred(self, complete: bool) -> None:
-        """A file has been sent, or cannot be: then what was announced must not be padded, but cut."""
-        assert self._transfer is not None and self._sending is not None
-        self._service.metrics.sent_bytes_total += self._transfer.sent
-        self._service.note(self, *self._sending, self._transfer.sent)
-        self._transfer = self._sending = None
+    def begin_stream(self, request: Request, status: int, head: HeadTemplate, *, delimited: bool) -> None:
+        """Queue the head of an answer that the exchange will stream; unless it is *delimited*, the end closes."""
+        self._keep_alive = self._keep_alive and request.keep_alive and delimited
+        self._sending = request, status
+        self._put(head.render(self._service.clock.date(), self.connection_field(request)))
+
+    def stream(self, data: bytes) -> None:
+        """Write what the exchange has for the client."""
+        self._put(data)
+        self._flush(why="from an exchange")
+
+    def streamed(self, complete: bool) -> None:
+        """An answer has been streamed, or cannot be: then what was announced must not be padded, but cut."""
+        stream = self._transfer or self._exchange
+        assert stream is not None and self._sending is not None
+        if self._transfer is not None:
+            self._service.metrics.sent_bytes_total += stream.sent
+        self._service.note(self, *self._sending, stream.sent)
+        self._transfer = self._exchange = self._sending = self._request = None
+        self._awaits_disk = False
         if not complete:
             self.transport.abort()
             return
-        self._enter(Phase.IDLE)
+        self._enter(Phase.SENDING if self._full else Phase.IDLE)
         if self._keep_alive:
             self._advance()
         else:
             self._finish()
 
+    @property
+    def full(self) -> bool:
+        """Whether the client has yet to read before more may be streamed."""
+        return self._full
+
+    def take_more(self) -> None:
+        """The exchange is no longer full: go on with the body."""
+        self._advance()
+
+    def release(self) -> None:
+        """The exchange gives up its place: the answer comes by `send` or `refuse`."""
+        self._exchange = None
+        self._awaits_disk = True
+
+    def _abandon(self) -> bool:
+        """Let go of an exchange, if there is one; True if a part of its answer is out, which must be cut then."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return False
+        exchange.abandon()
+        if self._sending is None:
+            return False
+        self._service.note(self, *self._sending, exchange.sent)
+        self._sending = None
+        return True
+
     def refuse(self, fault: ProtocolError) -> None:
         """Answer what cannot be understood, or not be served, and close."""
+        if self._abandon():
+            self.transport.abort()
+            return
         self._keep_alive = False
         answer = self._service.error(fault.status, fault.reason)
         self._put(answer.head.render(self._service.clock.date(), CLOSE))

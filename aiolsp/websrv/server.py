@@ -13,6 +13,7 @@ from aiolsp.linux.listener import Address, format_address, listen, listen_unix
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.static.access_log import AccessLog
 from aiolsp.static.resource import DocumentRoot
+from aiolsp.static.scripts import Scripts
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.websrv.connection import HttpConnection
@@ -25,9 +26,9 @@ FRESH = 0.5
 class WebServer:
     """Serves the directory *root* on *host* and *port* (0: a free one), or on the socket at *unix*.
 
-    ``async with`` starts and stops it. Entering raises OSError if *root* is not a directory, ListenError if the address
-    cannot be had. Leaving, or ``close``, stops accepting and finishes what is in flight, for ``settings.grace`` seconds
-    at most.
+    ``async with`` starts and stops it. Entering raises OSError if *root* is not a directory, ScriptDirectoryError if a
+    directory of programs cannot be used, ListenError if the address cannot be had. Leaving, or ``close``, stops
+    accepting and finishes what is in flight, for ``settings.grace`` seconds at most.
     """
 
     def __init__(
@@ -54,7 +55,11 @@ class WebServer:
     async def __aenter__(self) -> WebServer:
         settings = self.settings
         with contextlib.ExitStack() as undo:
-            document_root = DocumentRoot(os.fspath(self.root), settings.policy, small=settings.cache_file)
+            root, scripts = os.fspath(self.root), None
+            if settings.cgi or settings.cgi_dir is not None:
+                scripts = Scripts(root, settings.cgi_dir)
+                undo.callback(scripts.close)
+            document_root = DocumentRoot(root, settings.policy, small=settings.cache_file, scripts=scripts)
             undo.callback(document_root.close)
             listeners = self._listen()
             for listener in listeners:

@@ -25,7 +25,9 @@ from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import Entry, FileCache, Key
+from aiolsp.websrv.cgi import Gateway
 from aiolsp.websrv.clock import SecondClock
+from aiolsp.websrv.exchange import Exchange
 
 if TYPE_CHECKING:
     from aiolsp.websrv.connection import HttpConnection
@@ -81,6 +83,7 @@ class Service:
         self._hot_size = 0
         self._loading: dict[Key, list[Waiter]] = {}
         self._emptied: asyncio.Future[None] | None = None
+        self._gateway = None if root.scripts is None else Gateway(self, root.scripts)
 
     # Connections
 
@@ -117,10 +120,23 @@ class Service:
 
     # Answers
 
+    def exchange(self, connection: HttpConnection, request: Request) -> Exchange | None:
+        """What takes the body of *request* and answers it; None if *answer* does, for which no body matters."""
+        exchange = None if self._gateway is None else self._gateway.exchange(connection, request)
+        self.metrics.requests_total += exchange is not None
+        return exchange
+
     def answer(self, connection: HttpConnection, request: Request) -> None:
         """See to it that *connection* gets the answer to *request*, at once or later."""
         self.metrics.requests_total += 1
-        if not asks_for_file(request):
+        self.answer_instead(connection, request)
+
+    def answer_instead(self, connection: HttpConnection, request: Request) -> None:
+        """As `answer`, for a *request* that stands for another, which was counted."""
+        fault = None if self._gateway is None else self._gateway.refusal(request)
+        if fault is not None:
+            connection.send(request, self.error(fault.status, fault.reason))
+        elif not asks_for_file(request):
             connection.send(request, answer_without_file(self.root, request))
         elif (page := self._page(connection, request)) is not None:
             connection.send(request, page)
@@ -275,7 +291,9 @@ class Service:
         self.log.add(ready.record._replace(peer=host_of(connection.peer) or "-", seconds=time.time()))
 
     async def close(self) -> None:
-        """After the last connection: end threads and timers, and let go of the directory."""
+        """After the last connection: end programs, threads and timers, and let go of the directory."""
+        if self._gateway is not None:
+            await self._gateway.close()
         self.publish()
         self.clock.close()
         self.timers.close()
