@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -88,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status."""
     options = compare_parser().parse_args(argv)
     try:
-        return compare(options)
+        with interruptible():
+            return compare(options)
     except UsageError as error:
         return complain(str(error), EXIT_USAGE)
     except ImportError as error:
@@ -190,6 +192,18 @@ def processors() -> tuple[frozenset[int] | None, frozenset[int] | None]:
     """One processor for the servers and one for the generator; none for either when there is only one."""
     usable = sorted(os.sched_getaffinity(0))
     return (frozenset(usable[:1]), frozenset(usable[1:2])) if len(usable) > 1 else (None, None)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM both raise KeyboardInterrupt, even where a shell has let SIGINT be ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def complain(message: str, status: int) -> int:

@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -150,9 +150,6 @@ class WebCases:
         self.pace = pace
         self._wrk = wrk
         self._processors = processors
-        self._site = scratch / "site"
-        self._site.mkdir()
-        make_site(self._site)
         self._cold: tuple[str, ...] = ()
         self._half: float | None = None
 
@@ -244,6 +241,13 @@ class WebCases:
             plan = plan_for(server, kinds_of_paths(), good_statuses=statuses)
             with web_loads.Growth(server, plan, first, more) as load:
                 yield load
+
+    @cached_property
+    def _site(self) -> Path:
+        directory = self._scratch / "site"
+        directory.mkdir()
+        make_site(directory)
+        return directory
 
     def server(self, name: str, setup: str = "hot") -> Server:
         """The server called *name*, to be entered. Raises ServerTrouble if it is not installed."""

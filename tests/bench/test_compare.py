@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import sys
 import xml.etree.ElementTree
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import compare
+from harness import DEADLINE, Process
 from load.bootstrap import Ratio
 from load.plan import Plan, Target
 from load.server_process import ServerTrouble
@@ -278,12 +282,38 @@ def test_bad_use_is_one_clear_line(words: list[str], told: str, capsys: pytest.C
 
 def test_two_programs_are_compared_with_their_twins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pace = ["--quick", "--rounds", "1", "--seconds", "50ms", "--generator", "wire", "-q"]
-    cases = ["--case", "chat", "--case", "hot"]
-    assert compare.main(["chat", "websrv", *cases, *pace, "--output", str(tmp_path)]) == 0
+    cases = ["--case", "trigger et", "--case", "hot"]
+    assert compare.main(["trigger", "websrv", *cases, *pace, "--output", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "chat: 100 members" in text and "websrv: 1 KiB hot file" in text and "ratios, with their" in text
-    chat, web = json.loads((tmp_path / "part-quick-twins.json").read_text())["cases"]
-    assert [each["name"] for each in chat["contenders"]] == ["uvloop", "asyncio", "blocking"]
-    for each in (*chat["contenders"], *web["contenders"][:2]):
+    assert "trigger: 1 MiB" in text and "websrv: 1 KiB hot file" in text and "ratios, with their" in text
+    trigger, web = json.loads((tmp_path / "part-quick-twins.json").read_text())["cases"]
+    assert [each["name"] for each in trigger["contenders"]] == ["uvloop", "asyncio", "blocking"]
+    for each in (*trigger["contenders"], *web["contenders"][:2]):
         assert each["figures"]["rate"] > 0 and each["figures"]["cpu"] > 0 and not each["failed"] and not each["skipped"]
     assert (tmp_path / "part-quick-twins-rate-dark.svg").exists()
+
+
+def test_ctrl_c_ends_with_the_rounds_that_there_are_and_leaves_nothing(
+    ours: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    program = Path(compare.__file__)
+    words = [
+        "trigger",
+        "--case",
+        "trigger et",
+        "--rounds",
+        "1000",
+        "--seconds",
+        "20ms",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    process = Process([sys.executable, str(program), *words], env={"TMPDIR": str(tmp_path)})
+    try:
+        process.stderr.wait_for("round 1 of 1000")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 0
+        assert re.search(r"interrupted: the figures are of [1-9]\d* rounds", process.stdout.whole())
+    finally:
+        process.kill()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and not ours(str(tmp_path))
