@@ -55,7 +55,8 @@ def web_parser(*, blocking: bool = False) -> Parser:
     parser = Parser(
         prog=f"python -m {package}.websrv",
         usage="%(prog)s [DIR | PORT] [options]",
-        description="Serve a directory over HTTP/1.1.",
+        description="Serve a directory over HTTP/1.1"
+        + (" by threads, with no memory of files: --cache-... change nothing." if blocking else "."),
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=27, width=110),
     )
     add = parser.add_argument

@@ -12,6 +12,7 @@ import pytest
 
 from aiolsp.catalog import PROGRAMS
 from aiolsp.cli import program_parser
+from aiolsp.websettings import web_parser
 
 PACKAGE = Path(__file__).parent.parent / "aiolsp"
 
@@ -112,6 +113,20 @@ def test_a_class_of_a_twin_has_its_namesake_in_the_program(name: str) -> None:
         for module in (f"aiolsp.{name}", f"aiolsp.blocking.{name}")
     )
     assert twin <= shell  # a protocol that only transports need may come on top
+
+
+def test_the_web_server_and_its_twin_have_the_same_options() -> None:
+    shell, twin = vars(web_parser().parse_args([])), vars(web_parser(blocking=True).parse_args([]))
+    assert shell.pop("loop") == "auto" and shell == twin
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("aiolsp.blocking.websrv.")])
+def test_a_module_of_the_web_servers_twin_has_its_namesake_and_so_have_its_classes(module: str) -> None:
+    shell, twin = (
+        {node.name for node in ast.parse(MODULES[name].read_text()).body if isinstance(node, ast.ClassDef)}
+        for name in (module.replace(".blocking", ""), module)
+    )
+    assert twin - {"Output"} <= shell  # a transport has its buffer inside
 
 
 def test_nothing_imports_a_twin() -> None:

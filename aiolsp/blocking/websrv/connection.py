@@ -15,17 +15,17 @@ Decision
     `work` does all that can be done now: send what is owed, answer what was asked, read. When the socket is full, or
     nothing more came, it lets go: `_rest` re-arms for EPOLLOUT or EPOLLIN, the last thing that it does. A read that did
     not fill its buffer is not followed by one that would say EAGAIN: if more is there by then, epoll says so.
-    Whoever holds the connection may close it; the readiness loop takes it first (`_take`), as a worker's job does.
-    When the pool's queue is full, the readiness loop does a worker's work itself, but for the disk: it answers 503.
+    Only who holds the connection closes it; the readiness loop takes it (`_take`) before it times it out, or hands it
+    to a worker. When the pool's queue is full, it does a worker's work itself, but for the disk: it answers 503.
 Price
-    One epoll_ctl for each turn. What a transport does unasked is to be written out: partial writes, TCP_NODELAY, what
-    to do with EAGAIN, the order of closing, the half-close that lets the last answer arrive.
+    A lock and an epoll_ctl for each turn. What a transport does unasked is to be written out: partial writes,
+    TCP_NODELAY, EAGAIN, the order of closing.
 
-The C++ original reads up to the size of its buffer and then never again (a head of 2 KiB is refused as if the client
-had left), cuts answers of more than its socket's buffer when writev is partial, keeps a 1.1 connection only if it is
-told ``Connection: keep-alive``, and opens ``/../../../etc/passwd``.
+The C++ original takes an answer for sent after the first writev that got through, which cuts a 1 MiB file off at
+128 KiB; it drops a client whose head is longer than 2 KiB, keeps a 1.1 connection only if ``Connection: keep-alive``
+says so, answers one request a packet, has no time-out at all, and opens ``/../../../etc/passwd``.
 
-State line: connection_made -> (ready -> work)* -> connection_lost.
+State line: connection_made -> (ready -> work)* -> closed by who holds it.
 Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
 """
 
@@ -93,7 +93,6 @@ class HttpConnection:
         self._fresh = True
         self._ended = self._closing = False
         self._transfer: Transfer | None = None
-        self._sending: tuple[Request, int] | None = None
         self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
         # Request
         self._request: Request | None = None
@@ -105,13 +104,15 @@ class HttpConnection:
     # On the thread of the readiness loop
 
     def connection_made(self) -> None:
-        """The connection is there: watch its silence, and refuse it politely if there are too many."""
+        """The connection is there: watch it, and refuse it politely if there are too many.
+
+        Raises OSError, before anything is done, if it cannot be watched.
+        """
         if isinstance(self.peer, tuple):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._service.poller.register(self.fd, select.EPOLLIN | select.EPOLLONESHOT)
         self._service.timers.add(self._timer)
-        admitted = self._service.join(self)
-        self._service.poller.register(self.fd, select.EPOLLONESHOT | (select.EPOLLIN if admitted else 0))
-        if not admitted:
+        if not self._service.join(self):
             self._held = True
             self.refuse(ProtocolError(503, "too many connections"))
             self.work(busy=True)
@@ -197,8 +198,7 @@ class HttpConnection:
         """Queue *answer*; one that holds parts of a file is sent before anything else is answered."""
         self._output.put(answer.head.render(self._service.date(), self.connection_field(request)))
         if answer.streamed and request.method != b"HEAD":
-            self._transfer = Transfer(self._output, answer)
-            self._sending = request, answer.status
+            self._transfer = Transfer(self._output, request, answer)
             return
         size = 0
         if request.method != b"HEAD":
@@ -324,10 +324,9 @@ class HttpConnection:
         return complete
 
     def _end_transfer(self, transfer: Transfer) -> None:
-        assert self._sending is not None
-        self._service.note(self, *self._sending, transfer.sent)
-        self._transfer = self._sending = None
-        transfer.close()
+        self._service.note(self, transfer.request, transfer.answer.status, transfer.sent)
+        self._transfer = None
+        transfer.answer.close()
 
     # Closing
 

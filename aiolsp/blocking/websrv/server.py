@@ -169,10 +169,14 @@ class WebServer:
         self._stopping = True
 
     def _accepted(self, sock: socket.socket, peer: Address) -> None:
-        if self._service.admits():
-            HttpConnection(self._service, sock, peer).connection_made()
-        else:
-            sock.close()
+        try:
+            if self._service.admits():
+                HttpConnection(self._service, sock, peer).connection_made()
+                return
+        except OSError as error:
+            if trace.on:
+                trace.event("!", "accept", fd=sock.fileno(), why=f"cannot be watched: {error.strerror}")
+        sock.close()
 
     def _listen(self) -> list[socket.socket]:
         host, port, unix = self._where

@@ -19,6 +19,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 
+from aiolsp.http1.messages import Request
 from aiolsp.linux.sendfile import FileSlice, send_file
 from aiolsp.static.answer import Answer
 from aiolsp.tracing import trace
@@ -71,11 +72,12 @@ class Output:
 
 
 class Transfer:
-    """Sends the pieces of *answer*, whose head is in *output* already: ``send* -> close``."""
+    """Sends the pieces of the *answer* to *request*, whose head is in *output* already; its owner closes the answer."""
 
-    def __init__(self, output: Output, answer: Answer) -> None:
+    def __init__(self, output: Output, request: Request, answer: Answer) -> None:
+        self.request = request
+        self.answer = answer
         self._output = output
-        self._answer = answer
         self._pieces = deque(answer.pieces)
         self._begin = output.sent + output.size
 
@@ -99,7 +101,3 @@ class Transfer:
                 self._pieces.appendleft(rest)
                 return False
         return not self._pieces and output.flush()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._answer.close()
