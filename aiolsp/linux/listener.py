@@ -17,6 +17,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 Found: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]"
@@ -89,6 +90,20 @@ def listen(host: str, port: int, *, backlog: int = BACKLOG, reuse_port: bool = F
         raise ListenError(errno.EINVAL, f"cannot listen on {where}: not a host name") from None
     except OSError as error:
         raise _explain(error, where) from None
+
+
+def listen_again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """Other listeners on the addresses of *listeners*: the kernel spreads connections over all (SO_REUSEPORT).
+
+    Raises ValueError if one was not made with *reuse_port*, ListenError.
+    """
+    again: list[socket.socket] = []
+    for listener in listeners:
+        host, port, *_ = listener.getsockname() if listener.family != socket.AF_UNIX else ("", 0)
+        if not host or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+            raise ValueError("only TCP listeners that were made with reuse_port can have others beside them")
+        again += listen(host, port, reuse_port=True)
+    return again
 
 
 def listen_unix(path: str, *, backlog: int = BACKLOG) -> socket.socket:

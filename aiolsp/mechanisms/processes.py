@@ -35,24 +35,23 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aiolsp.linux.listener import Address, listen
+from aiolsp.linux.channel import BIRTH, CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
+from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.linux.zygote import Exited, Failed, Started, Zygote, ZygoteDied, send
+from aiolsp.linux.zygote import Exited, Failed, Started, Zygote, ZygoteDied
 from aiolsp.mechanisms.acceptor import Acceptor
-from aiolsp.mechanisms.intake import BIRTH, BUDGET, CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, Serve, be_child
+from aiolsp.mechanisms.intake import Serve, be_child
 from aiolsp.mechanisms.loop import loop_factory
 from aiolsp.mechanisms.signals import SignalReceiver
-from aiolsp.sansio.pool import Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.processes")
 
-ACCEPT = ("parent", "child", "reuseport")
-
 STOP = (signal.SIGINT, signal.SIGTERM)
 
-AGAIN = 0.5
-"""Seconds until a connection that a child could not take is offered again."""
+
+BROKEN = "the process that forks was killed: the pool ends"
 
 
 class PoolFailed(ChildProcessError):
@@ -61,15 +60,15 @@ class PoolFailed(ChildProcessError):
 
 @dataclass(eq=False, slots=True)
 class _Child:
-    """A worker's process, and the connections that it was sent and has not taken yet."""
+    """A worker's process, once it has one, and the connections that it was sent and has not answered yet."""
 
-    token: int
     worker: Worker
-    control: socket.socket
+    channel: Channel
     process: PidFd | None = None
     pid: int = 0
     doomed: bool = False
     handed: deque[socket.socket] = field(default_factory=deque)
+    rests_until: float = 0.0
 
 
 class ProcessPool:
@@ -98,7 +97,7 @@ class ProcessPool:
         self._accept = accept
         self._listeners = [list(listeners)]
         if accept == "reuseport":
-            self._listeners += [_again(listeners) for _ in range(processes - 1)]
+            self._listeners += [listen_again(listeners) for _ in range(processes - 1)]
         loop_factory(loop)  # imported before the fork, it need not be in each child
         held = [listener.fileno() for group in self._listeners for listener in group]
         self._zygote = Zygote(lambda payload, descriptors: be_child(serve, loop, payload, descriptors), but=held)
@@ -116,7 +115,8 @@ class ProcessPool:
 
     async def __aenter__(self) -> ProcessPool:
         self._loop = asyncio.get_running_loop()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[Worker, _Child] = {}
+        self._tokens: dict[int, _Child] = {}
         self._waiting: deque[socket.socket] = deque()
         self._changed = asyncio.Event()
         self._broken = asyncio.Event()
@@ -135,6 +135,8 @@ class ProcessPool:
     async def serving(self) -> None:
         """Wait until all processes are ready. Raises PoolFailed."""
         while len(self.pids) < self.plan.processes:
+            if self._broken.is_set():
+                raise PoolFailed(BROKEN)
             await self._change()
 
     async def run(self, signals: SignalReceiver) -> None:
@@ -145,7 +147,7 @@ class ProcessPool:
             await asyncio.wait((number, broken), return_when=asyncio.FIRST_COMPLETED)
             if broken.done():
                 number.cancel()
-                raise PoolFailed("the process that forks was killed: the pool ends")
+                raise PoolFailed(BROKEN)
             if number.result() in STOP:
                 break
             self.reload()
@@ -170,20 +172,20 @@ class ProcessPool:
             return
         if self._acceptor is not None:
             await self._acceptor.finish()
+        for listener in (listener for group in self._listeners for listener in group):
+            listener.close()  # each child has its own copy, and takes what waits there
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.plan.grace):
                 while self._waiting and self.pids:
                     await self._change()
         self._follow(self.plan.close(self._loop.time()))
-        while self.plan.workers and not self._broken.is_set():
+        while (self._children or self._tokens) and not self._broken.is_set():
             await self._change()
         self._loop.remove_reader(self._zygote.fileno())
         if self._timer is not None:
             self._timer.cancel()
         for child in list(self._children.values()):
             self._forget(child)
-        for listener in (listener for group in self._listeners for listener in group):
-            listener.close()
         for connection in self._waiting:
             connection.close()
         self._zygote.close()
@@ -196,9 +198,9 @@ class ProcessPool:
                 case Fork(worker):
                     self._fork(worker)
                 case Drain(worker):
-                    self._drain(self._child_of(worker))
+                    self._drain(self._children[worker])
                 case Kill(worker):
-                    self._kill(self._child_of(worker))
+                    self._kill(self._children[worker])
         if self._timer is not None:
             self._timer.cancel()
         deadline = self.plan.next_deadline()
@@ -210,33 +212,39 @@ class ProcessPool:
         self._follow(self.plan.tick(self._loop.time() + 0.001))
 
     def _fork(self, worker: Worker) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         group = self._listeners[worker.index if self._accept == "reuseport" else 0]
         listeners = [] if self._accept == "parent" else [listener.fileno() for listener in group]
         try:
-            birth = BIRTH.pack(worker.index, worker.generation)
-            token = self._zygote.spawn(birth, [theirs.fileno(), *listeners])
-        except (OSError, ZygoteDied) as error:
-            ours.close()
-            log.warning("worker %d was not forked: %s", worker.index, error)
-            self._loop.call_soon(self._lost, worker)
+            ours, theirs = Channel.pair()
+            try:
+                token = self._zygote.spawn(BIRTH.pack(worker.index, worker.generation), [theirs.fileno(), *listeners])
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        except OSError as error:
+            self._loop.call_soon(self._not_forked, worker, error)
             return
-        finally:
-            theirs.close()
-        self._children[token] = _Child(token, worker, ours)
-        self._loop.add_reader(ours.fileno(), self._listen, self._children[token])
+        except ZygoteDied:
+            self._loop.call_soon(self._break)
+            return
+        self._children[worker] = self._tokens[token] = child = _Child(worker, ours)
+        self._loop.add_reader(ours.fileno(), self._listen, child)
         if trace.on:
             trace.event("=", "fork", worker=worker.index, why="asked of the zygote")
+
+    def _not_forked(self, worker: Worker, error: OSError) -> None:
+        log.warning("worker %d was not forked: %s", worker.index, (error.strerror or "").lower())
+        self._lost(worker)
 
     def _drain(self, child: _Child) -> None:
         if trace.on:
             trace.event("=", "drain", pid=child.pid, worker=child.worker.index, why="finish what it has, then end")
-        try:
-            send(child.control, DRAIN)
-        except BlockingIOError:  # it has not read for long: as it will say that it is leaving, it is told then
+        if not child.channel.send(
+            DRAIN
+        ):  # it has not read for long: as it will say that it is leaving, it is told then
             self._signal(child, signal.SIGTERM)
-        except OSError:
-            pass  # it is dying
 
     def _kill(self, child: _Child) -> None:
         log.warning("worker %d (pid %d) took too long: killed", child.worker.index, child.pid)
@@ -255,17 +263,23 @@ class ProcessPool:
             for news in self._zygote.receive():
                 match news:
                     case Started(token, process):
-                        self._started(self._children[token], process)
+                        self._started(self._tokens[token], process)
                     case Failed(token, number):
-                        child = self._children[token]
-                        log.warning("worker %d was not forked: %s", child.worker.index, os.strerror(number).lower())
-                        self._gone(child)
+                        child = self._tokens.pop(token)
+                        self._forget(child)
+                        self._not_forked(child.worker, OSError(number, os.strerror(number)))
                     case Exited(token, pid, status):
-                        self._exited(token, pid, status)
+                        self._exited(self._tokens.pop(token), pid, status)
         except ZygoteDied:
-            self._loop.remove_reader(self._zygote.fileno())
+            self._break()
+        self._changed.set()
+
+    def _break(self) -> None:
+        """Nobody forks any more, and the children are dead or dying."""
+        if not self._broken.is_set():
             self._broken.set()
-            self._changed.set()
+            self._loop.remove_reader(self._zygote.fileno())
+            self._follow(self.plan.close(self._loop.time()))
 
     def _started(self, child: _Child, process: PidFd) -> None:
         child.process, child.pid = process, process.pid
@@ -273,24 +287,22 @@ class ProcessPool:
         if child.doomed:
             self._signal(child, signal.SIGKILL)
 
-    def _exited(self, token: int, pid: int, status: int) -> None:
+    def _exited(self, child: _Child, pid: int, status: int) -> None:
         how = f"exited {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
         log.log(logging.INFO if status == 0 else logging.WARNING, "worker with pid %d %s", pid, how)
-        child = self._children.get(token)
-        if child is not None and child.process is None:  # there was no descriptor for its pidfd
-            self._gone(child)
+        self._ended(child)  # if there was no descriptor for its pidfd, or this is heard first
 
     def _ended(self, child: _Child) -> None:
+        if child.worker not in self._children:
+            return
         if trace.on:
             trace.event("<", "pidfd", pid=child.pid, worker=child.worker.index, why="it has ended")
-        self._listen(child)
-        self._gone(child)
-
-    def _gone(self, child: _Child) -> None:
+        while self._listen(child):  # to its last word
+            pass
         self._forget(child)
         if child.handed and trace.on:
             trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
-        self._waiting.extend(child.handed)
+        self._waiting.extendleft(reversed(child.handed))
         self._lost(child.worker)
 
     def _lost(self, worker: Worker) -> None:
@@ -298,39 +310,36 @@ class ProcessPool:
         self._hand_out_waiting()
 
     def _forget(self, child: _Child) -> None:
-        del self._children[child.token]
-        self._loop.remove_reader(child.control.fileno())
-        child.control.close()
+        del self._children[child.worker]
+        self._loop.remove_reader(child.channel.fileno())
+        child.channel.close()
         if child.process is not None:
             self._loop.remove_reader(child.process.fileno())
             child.process.close()
 
-    def _listen(self, child: _Child) -> None:
-        for _ in range(BUDGET):
-            try:
-                message = child.control.recv(1)
-            except BlockingIOError:
-                break
-            except ConnectionError:
-                message = b""
-            if not message:  # it has ended, as its pidfd will say
-                self._loop.remove_reader(child.control.fileno())
-                break
-            self._said(child, message)
+    def _listen(self, child: _Child) -> bool:
+        """Hear what it has said; whether it had said something."""
+        heard = child.channel.receive()
+        for word, _ in heard:
+            self._said(child, word)
+        if child.channel.ended:  # its pidfd will say so as well
+            self._loop.remove_reader(child.channel.fileno())
         self._hand_out_waiting()
+        return bool(heard)
 
-    def _said(self, child: _Child, message: bytes) -> None:
+    def _said(self, child: _Child, word: bytes) -> None:
         now = self._loop.time()
-        if message == TAKEN:
+        if word == TAKEN:
             child.handed.popleft().close()
-        elif message == REFUSED:
+        elif word == REFUSED:
             self._waiting.append(child.handed.popleft())
+            child.rests_until = now + AGAIN
             self._loop.call_later(AGAIN, self._hand_out_waiting)
-        elif message == READY:
+        elif word == READY:
             if trace.on:
                 trace.event("<", "ready", pid=child.pid, worker=child.worker.index)
             self._follow(self.plan.ready(child.worker, now))
-        elif message == LEAVING:
+        elif word == LEAVING:
             decisions = self.plan.leaving(child.worker, now)
             self._follow(decisions) if decisions else self._drain(child)
 
@@ -350,11 +359,11 @@ class ProcessPool:
             worker = self.plan.pick()
             if worker is None:
                 break
-            child = self._child_of(worker)
-            try:
-                send(child.control, CONNECTION, [connection.fileno()])
-            except OSError:  # it has not read for long (EAGAIN), or it is dying (EPIPE): the next
+            child = self._children[worker]
+            if len(child.handed) >= UNANSWERED or child.rests_until > self._loop.time():
                 continue
+            if not child.channel.send(CONNECTION, [connection.fileno()]):
+                continue  # it is dying
             child.handed.append(connection)
             worker.handed += 1
             if trace.on:
@@ -379,13 +388,3 @@ class ProcessPool:
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
-        if self._broken.is_set() and not self.plan.closing:
-            raise PoolFailed("the process that forks was killed")
-
-    def _child_of(self, worker: Worker) -> _Child:
-        return next(child for child in self._children.values() if child.worker is worker)
-
-
-def _again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
-    """Other listeners on the addresses of *listeners* (SO_REUSEPORT). Raises ListenError."""
-    return [other for listener in listeners for other in listen(*listener.getsockname()[:2], reuse_port=True)]

@@ -15,6 +15,12 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
+ACCEPT = ("parent", "child", "reuseport")
+"""Who accepts: the parent, whichever child is quickest on one listener, or each child on a listener of its own."""
+
+AGAIN = 0.5
+"""Seconds without a connection for a worker that had no descriptor for the last one."""
+
 STEADY = 1.0
 """Seconds after which a worker's end counts as an accident and not as a failure to start."""
 

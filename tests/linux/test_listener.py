@@ -22,6 +22,7 @@ from aiolsp.linux.listener import (
     accept_ready,
     format_address,
     listen,
+    listen_again,
     listen_unix,
 )
 
@@ -341,3 +342,22 @@ def test_a_fault_of_ours_is_not_hidden() -> None:
 )
 def test_an_address_reads_as_people_write_it(address: module.Address, text: str) -> None:
     assert format_address(address) == text
+
+
+def test_other_listeners_on_the_same_addresses_share_the_connections() -> None:
+    listeners = listen("127.0.0.1", 0, reuse_port=True)
+    listeners += listen_again(listeners)
+    assert len({listener.getsockname() for listener in listeners}) == 1
+    peers = [socket.create_connection(listeners[0].getsockname()) for _ in range(50)]
+    shares = [[connection for connection, _ in accept_ready(listener).connections] for listener in listeners]
+    assert all(shares)
+    for each in (*listeners, *peers, *shares[0], *shares[1]):
+        each.close()
+
+
+def test_there_are_no_others_beside_a_listener_that_is_not_shared(tmp_path: Path) -> None:
+    for listeners in (listen("127.0.0.1", 0), [listen_unix(str(tmp_path / "socket"))]):
+        with pytest.raises(ValueError, match="reuse_port"):
+            listen_again(listeners)
+        for listener in listeners:
+            listener.close()

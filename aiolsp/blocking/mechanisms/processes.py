@@ -42,19 +42,14 @@ from aiolsp.blocking.mechanisms.intake import Intake, Serve, live
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
 from aiolsp.linux.forking import fork
-from aiolsp.linux.listener import Address, listen
+from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.sansio.pool import Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.processes")
 
-ACCEPT = ("parent", "child", "reuseport")
-
 STOP = (signal.SIGINT, signal.SIGTERM)
-
-AGAIN = 0.5
-"""Seconds without a connection for a child that had no descriptor for the last one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -96,7 +91,7 @@ class ProcessPool:
         self._accept = accept
         self._listeners = [list(listeners)]
         if accept == "reuseport":
-            self._listeners += [_again(listeners) for _ in range(processes - 1)]
+            self._listeners += [listen_again(listeners) for _ in range(processes - 1)]
 
     @property
     def workers(self) -> list[Worker]:
@@ -339,8 +334,3 @@ def _held(pid: int) -> PidFd:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-
-
-def _again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
-    """Other listeners on the addresses of *listeners* (SO_REUSEPORT). Raises ListenError."""
-    return [other for listener in listeners for other in listen(*listener.getsockname()[:2], reuse_port=True)]
