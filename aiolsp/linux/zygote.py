@@ -55,7 +55,7 @@ _TOKEN = struct.Struct("=Q")
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A child runs; *process* is its pidfd, the receiver's to close."""
+    """A child runs; *process* is its pidfd, the receiver's to close. Not told when no descriptor is left for it."""
 
     token: int
     process: PidFd
@@ -138,7 +138,8 @@ class Zygote:
                 raise ZygoteDied
             kind, token, pid, value = _REPLY.unpack(message)
             if kind == b"s":
-                news.append(Started(token, PidFd(pid, descriptors[0])))
+                if descriptors:  # else this process had none left for the pidfd; the end is told all the same
+                    news.append(Started(token, PidFd(pid, descriptors[0])))
             elif kind == b"f":
                 news.append(Failed(token, value))
             else:
