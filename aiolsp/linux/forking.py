@@ -32,19 +32,28 @@ def fork(keep: Iterable[int]) -> int:
     """As os.fork: 0 in the child, where SIGINT is ignored and the other handlers are the default ones.
 
     Open in the child are *keep*, the standard streams and the trace. It gets SIGKILL when its parent ends. Raises
-    OSError as fork(2): EAGAIN past RLIMIT_NPROC.
+    OSError as fork(2): EAGAIN past RLIMIT_NPROC; and EMFILE.
     """
-    parent = os.getpid()
+    parent, held = os.getpid(), set(map(int, os.listdir("/proc/self/fd")))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            die_with_parent(parent)
-            _reset_signals()
-            _close_all_but({0, 1, 2, *keep, *trace.descriptors()})
+            _begin(parent, held - {0, 1, 2, *keep, *trace.descriptors()})
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _begin(parent: int, foreign: set[int]) -> None:
+    try:
+        die_with_parent(parent)
+        _reset_signals()
+        for fd in foreign:
+            with suppress(OSError):  # the one that listed them is closed already
+                os.close(fd)
+    except BaseException:
+        os._exit(1)  # whatever it is, the child must not go on as its parent
 
 
 def _reset_signals() -> None:
@@ -53,9 +62,3 @@ def _reset_signals() -> None:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _close_all_but(keep: set[int]) -> None:
-    for fd in set(map(int, os.listdir("/proc/self/fd"))) - keep:
-        with suppress(OSError):  # the one that listed them is closed already
-            os.close(fd)
