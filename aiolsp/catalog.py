@@ -6,6 +6,7 @@ One entry serves the program, its twin, ``python -m aiolsp`` and the tests, so t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,20 @@ def seconds(text: str) -> float:
     if 0 < value < 1e6:
         return value
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+def shared_memory(text: str) -> str:
+    """A kind of shared memory. Raises argparse.ArgumentTypeError for System V's where its package is missing."""
+    if text == "sysv" and importlib.util.find_spec("sysv_ipc") is None:
+        raise argparse.ArgumentTypeError("sysv_ipc is not installed: use memfd or posix, or pip install sysv-ipc")
+    return text
+
+
+def ring_size(text: str) -> int:
+    """Bytes of a ring of lines, room for two at least. Raises argparse.ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and 4096 <= int(text) < 1 << 31:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes from 4096 on")
 
 
 _BUFFER = option("--buffer", type=positive, default=10, metavar="BYTES", help="size of one read (default %(default)s)")
@@ -282,6 +297,39 @@ PROGRAMS: dict[str, Program] = {
                         help="then fall silent (default %(default)s)",
                     ),
                 ),
+            },
+        ),
+        Program(
+            "shmchat",
+            "255",
+            "shared memory, a process per connection",
+            "Send each line to all but its sender, across processes",
+            8255,
+            {
+                "server": (
+                    option(
+                        "--max-users",
+                        type=positive,
+                        default=5,
+                        metavar="N",
+                        help="members at once, each a process (default %(default)s)",
+                    ),
+                    option(
+                        "--shm",
+                        type=shared_memory,
+                        choices=("memfd", "posix", "sysv"),
+                        default="memfd",
+                        help="where the memory comes from (default %(default)s)",
+                    ),
+                    option(
+                        "--slot-size",
+                        type=ring_size,
+                        default=64 * 1024,
+                        metavar="BYTES",
+                        help="a member's ring of lines, 1,032 bytes each (default %(default)s)",
+                    ),
+                ),
+                "client": (),
             },
         ),
     )

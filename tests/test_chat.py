@@ -13,68 +13,16 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import faults
+from chatting import Reader, assembled, check, close, members, send_to_the_end, write
 from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end, receive_until
 
 MIB = 1 << 20
-
-
-def check(server: Server) -> None:
-    """Two members hear each other."""
-    with members(server, 2) as (first, second):
-        first.sendall(b"are you there?\n")
-        hear(second, b"are you there?\n")
-
-
-@contextmanager
-def members(server: Server, count: int, *, receive_buffer: int = 0) -> Iterator[list[socket.socket]]:
-    """Connected peers that have all joined: who connects first hears what a later one says."""
-    with ExitStack() as stack:
-        peers = [stack.enter_context(server.connect(receive_buffer=receive_buffer)) for _ in range(count)]
-        assembled(peers)
-        yield peers
-
-
-def assembled(peers: list[socket.socket]) -> None:
-    """Wait until the last of *peers*, connected in this order, has joined, and the others with it."""
-    if len(peers) > 1:
-        peers[-1].sendall(b"all are here\n")
-        for peer in peers[:-1]:
-            hear(peer, b"all are here\n")
-
-
-def hear(peer: socket.socket, line: bytes) -> None:
-    """Wait for *line*, whatever those say before and after it who were cut off by a fault."""
-    heard = b""
-    while line not in heard:
-        data = peer.recv(1 << 16)
-        assert data, "the connection ended"
-        heard = heard[-len(line) :] + data
-
-
-class Reader(threading.Thread):
-    """A member that reads all that comes, until *size* bytes other than newlines are here, or the end."""
-
-    def __init__(self, peer: socket.socket, size: int) -> None:
-        super().__init__(daemon=True)
-        self._peer = peer
-        self._size = size
-        self.text = bytearray()
-        self.start()
-
-    def run(self) -> None:
-        while len(self.text) < self._size and (data := self._peer.recv(1 << 16)):
-            self.text += data.replace(b"\n", b"")
-
-    def result(self) -> bytes:
-        self.join(DEADLINE)
-        assert not self.is_alive(), f"only {len(self.text)} of {self._size} bytes came"
-        return bytes(self.text)
 
 
 @pytest.fixture(scope="module")
@@ -272,15 +220,6 @@ def test_it_stops_while_a_member_lags(shell: Shell) -> None:
         assert not flood.is_alive()
 
 
-def send_to_the_end(peer: socket.socket) -> None:
-    """Send until the server ends the connection."""
-    try:
-        while True:
-            peer.sendall(b"z" * 65_535 + b"\n")
-    except OSError:
-        pass
-
-
 def test_a_busy_port_and_a_bad_option_are_one_line_and_status_2(shell: Shell, server: Server) -> None:
     for options in (["--port", server.port], ["--max-users", 0], ["--high-water", "much"]):
         refused = Process(shell.command("chat", "server", *options))
@@ -318,19 +257,6 @@ def test_every_client_talks_on_every_server(shell: Shell, client_shell: Shell, s
         client.stdout.wait_for("hi\n")
         close(client)
         assert client.wait() == 0, client.stderr.whole()
-
-
-def write(client: Process, data: bytes) -> None:
-    """Type *data* to the client."""
-    assert client.popen.stdin
-    client.popen.stdin.write(data)
-    client.popen.stdin.flush()
-
-
-def close(client: Process) -> None:
-    """End the client's stdin."""
-    assert client.popen.stdin
-    client.popen.stdin.close()
 
 
 def test_the_client_sends_a_file_and_ends_when_the_server_closes(shell: Shell, server: Server, tmp_path: Path) -> None:
