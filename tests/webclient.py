@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from harness import Server, receive_exactly, receive_to_end, receive_until
@@ -31,7 +32,18 @@ def read_reply(peer: socket.socket, *, head: bool = False) -> Reply:
     assert "date" in fields and fields["server"] == "aiolsp" and fields["x-content-type-options"] == "nosniff"
     if head or int(status) in (204, 304):
         return Reply(int(status), fields, b"")
+    if fields.get("transfer-encoding") == "chunked":
+        assert "content-length" not in fields
+        return Reply(int(status), fields, b"".join(read_chunks(peer)))
     return Reply(int(status), fields, receive_exactly(peer, int(fields["content-length"])))
+
+
+def read_chunks(peer: socket.socket) -> Iterator[bytes]:
+    """The data of each chunk of a body, to its end."""
+    while size := int(receive_until(peer, b"\r\n"), 16):
+        yield receive_exactly(peer, size)
+        assert receive_exactly(peer, 2) == b"\r\n"
+    assert receive_exactly(peer, 2) == b"\r\n"
 
 
 def request(target: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
