@@ -50,7 +50,7 @@ KINDS = (TWINS, PEERS, GENERATORS)
 
 FULL = Pace(rounds=5, seconds=1.0)
 
-QUICK = Pace(rounds=2, seconds=0.15, quick=True)
+QUICK = Pace(rounds=2, seconds=0.1, quick=True)
 
 RESULTS = Path(__file__).parent / "results"
 

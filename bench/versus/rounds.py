@@ -15,6 +15,7 @@ from random import Random
 from typing import Protocol
 
 from load.bootstrap import SEED
+from load.client import explain
 from load.server_process import ServerTrouble
 from versus.outcome import Figures, Outcome
 from versus.results import About, CaseResult, Contender
@@ -79,7 +80,7 @@ def run_case(case: Case, pace: Pace, show: Callable[[str], None]) -> CaseResult:
     except KeyboardInterrupt:
         result.ended = INTERRUPTED
     except (ServerTrouble, OSError) as error:
-        result.ended = f"ended early ({error})"
+        result.ended = f"ended early ({explain(error)})"
     return result
 
 
@@ -93,7 +94,7 @@ def _measure(case: Case, pace: Pace, result: CaseResult, stack: ExitStack, show:
             if not case.once:
                 load.run(seconds / 2)
         except (ServerTrouble, OSError) as error:
-            contender.skipped = str(error)
+            contender.skipped = explain(error)
         else:
             running.append((contender, load))
     rounds = pace.rounds if running and not case.once else 0

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     import psutil
 
-from load.server_process import LOOK, PATIENCE, ServerProcess, ServerTrouble
+from load.server_process import PATIENCE, ServerProcess, ServerTrouble
 from versus.outcome import Outcome
 
 SILENCE = 10.0
 """Seconds without any answer after which a server counts as one that hangs."""
 
+
+PAUSE = 0.01
+"""Seconds between two counts of descriptors: 10,000 take a while to count."""
 
 SPARE = 8
 """Descriptors that a server may have opened for itself meanwhile: uvloop does at its first connection."""
@@ -102,7 +105,7 @@ class Server:
         while not holds():
             if time.monotonic() > deadline:
                 raise ServerTrouble(f"the server {complaint} within {PATIENCE} s")
-            time.sleep(LOOK)
+            time.sleep(PAUSE)
 
     def _processes(self) -> Iterator[psutil.Process]:
         import psutil
