@@ -25,14 +25,18 @@ IDLE_TIME = 600
 """Seconds that a server lets a connection be silent: longer than its turn takes to come again."""
 
 
+CONNECTIONS = 16_384
+"""Most at once; websrv's own default in all, and here from one address as well."""
+
+
 @dataclass(frozen=True)
-class Start:
+class Setup:
     """What a server is to be started with."""
 
     site: Path
     scratch: Path
     """A directory for its configuration and its log."""
-    setup: str = "hot"
+    variant: str = "hot"
     """``hot``; ``cold``, without a cache of open files; ``log``, with an access log."""
     port: int = 0
     """A free one, for those that do not choose and tell one themselves."""
@@ -43,7 +47,7 @@ class WebServer:
     """One kind of web server."""
 
     name: str
-    command: Callable[[Start], list[str]]
+    command: Callable[[Setup], list[str]]
     needs: Callable[[], bool]
     install: str
     """How to install what it needs."""
@@ -60,61 +64,61 @@ def _modules(*names: str) -> Callable[[], bool]:
     return lambda: all(find_spec(name) is not None for name in names)
 
 
-def _websrv(shell: str) -> Callable[[Start], list[str]]:
-    limits = ("--idle-timeout", str(IDLE_TIME), "--max-per-address", "16384")
+def _websrv(shell: str) -> Callable[[Setup], list[str]]:
+    limits = ("--idle-timeout", str(IDLE_TIME), "--max-per-address", str(CONNECTIONS))
 
-    def words(start: Start) -> list[str]:
-        log = "common" if start.setup == "log" else "off"
-        return command("websrv", shell, str(start.site), "--log", log, *limits)
+    def words(setup: Setup) -> list[str]:
+        log = "common" if setup.variant == "log" else "off"
+        return command("websrv", shell, str(setup.site), "--log", log, *limits)
 
     return words
 
 
-def _nginx(start: Start) -> list[str]:
-    path = start.scratch / "nginx.conf"
-    path.write_text(nginx_configuration(start, os.sysconf("SC_OPEN_MAX")))
-    return ["nginx", "-c", str(path), "-p", str(start.scratch), "-e", "stderr"]
+def _nginx(setup: Setup) -> list[str]:
+    path = setup.scratch / "nginx.conf"
+    path.write_text(nginx_configuration(setup))
+    return ["nginx", "-c", str(path), "-p", str(setup.scratch), "-e", "stderr"]
 
 
-def nginx_configuration(start: Start, descriptors: int) -> str:
+def nginx_configuration(setup: Setup) -> str:
     """Debian's defaults (sendfile, tcp_nopush), one worker, and the cases' own settings."""
     # As root, nginx would change to a user who may not enter the temporary directory.
     user = "user root;" if os.geteuid() == 0 else ""
     cached = "open_file_cache max=20000 inactive=600s; open_file_cache_valid 60s;"
     temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return f"""{user}
-daemon off; worker_processes 1; worker_rlimit_nofile {descriptors}; error_log stderr crit; pid {start.scratch}/pid;
-events {{ worker_connections {descriptors - 100}; }}
+daemon off; worker_processes 1; error_log stderr crit; pid {setup.scratch}/pid;
+events {{ worker_connections {CONNECTIONS}; }}
 http {{
-    access_log {f"{start.scratch}/access.log" if start.setup == "log" else "off"};
+    access_log {f"{setup.scratch}/access.log" if setup.variant == "log" else "off"};
     sendfile on; tcp_nopush on; types_hash_max_size 2048; include /etc/nginx/mime[.]types;
     keepalive_timeout {IDLE_TIME}s; keepalive_requests 1000000000;
-    {"" if start.setup == "cold" else cached}
-    {" ".join(f"{name}_temp_path {start.scratch}/{name};" for name in temporary)}
-    server {{ listen 127.0.0.1:{start.port} backlog=1024; root {start.site}; }}
+    {"" if setup.variant == "cold" else cached}
+    {" ".join(f"{name}_temp_path {setup.scratch}/{name};" for name in temporary)}
+    server {{ listen 127.0.0.1:{setup.port} backlog=1024; root {setup.site}; }}
 }}
 """
 
 
-def _http_server(start: Start) -> list[str]:
-    place = ("--bind", "127.0.0.1", "--directory", str(start.site))
-    return [sys.executable, "-m", "http.server", str(start.port), *place]
+def _http_server(setup: Setup) -> list[str]:
+    place = ("--bind", "127.0.0.1", "--directory", str(setup.site))
+    return [sys.executable, "-m", "http.server", str(setup.port), *place]
 
 
-def _aiohttp(start: Start) -> list[str]:
-    return [sys.executable, str(HERE / "aiohttp_static.py"), str(start.site), str(start.port)]
+def _aiohttp(setup: Setup) -> list[str]:
+    return [sys.executable, str(HERE / "aiohttp_static.py"), str(setup.site), str(setup.port)]
 
 
-def _uvicorn(start: Start) -> list[str]:
-    options = ("--port", str(start.port), "--no-access-log", "--timeout-keep-alive", str(IDLE_TIME))
+def _uvicorn(setup: Setup) -> list[str]:
+    options = ("--port", str(setup.port), "--no-access-log", "--timeout-keep-alive", str(IDLE_TIME))
     application = ("--app-dir", str(HERE), "starlette_static:app")
-    environment = ("env", f"COMPARE_SITE={start.site}")
+    environment = ("env", f"COMPARE_SITE={setup.site}")
     return [*environment, sys.executable, "-m", "uvicorn", "--loop", "uvloop", *options, *application]
 
 
-def _granian(start: Start) -> list[str]:
-    options = ("--interface", "asgi", "--port", str(start.port), "--workers", "1", "--loop", "uvloop")
-    static = ("--static-path-route", "", "--static-path-mount", str(start.site))
+def _granian(setup: Setup) -> list[str]:
+    options = ("--interface", "asgi", "--port", str(setup.port), "--workers", "1", "--loop", "uvloop")
+    static = ("--static-path-route", "", "--static-path-mount", str(setup.site))
     application = ("--working-dir", str(HERE), "starlette_static:app")
     return [sys.executable, "-m", "granian", *options, *static, *application]
 

@@ -62,7 +62,7 @@ class Spec:
     goals: tuple[Goal, ...]
     servers: tuple[str, ...] = PAIR
     settings: Settings = field(default_factory=dict)
-    setup: str = "hot"
+    variant: str = "hot"
     least_seconds: float = 0.0
     with_validator: bool = False
     """Whether to ask with If-None-Match, and the validator that the server gave."""
@@ -130,9 +130,9 @@ SPECS = (
         "",
         (_least(0.3), _least(6, against=AIOHTTP)),
         (OURS, NGINX, AIOHTTP),
-        setup="cold",
+        variant="cold",
     ),
-    Spec("log", "1 KiB hot file, access log on", SMALL, (_least(0.8),), setup="log"),
+    Spec("log", "1 KiB hot file, access log on", SMALL, (_least(0.8),), variant="log"),
 )
 """What differs from 64 connections kept alive, and asked for by wrk or the wire client, stands in *settings*."""
 
@@ -201,9 +201,9 @@ class WebCases:
 
     @contextmanager
     def _open(self, spec: Spec, name: str) -> Iterator[Load]:
-        with self.server(name, spec.setup) as server:
+        with self.server(name, spec.variant) as server:
             plan = plan_for(server, [f"/{spec.path}"], **spec.settings)
-            if spec.setup == "cold":
+            if spec.variant == "cold":
                 self._cold = self._cold or make_cold_set(self._site)
                 plan = replace(plan, paths=self._cold)
             if spec.with_validator:
@@ -235,8 +235,7 @@ class WebCases:
 
     @contextmanager
     def _open_start(self, name: str) -> Iterator[Load]:
-        with web_loads.Start(self.server(name), f"/{SMALL}") as load:
-            yield load
+        yield web_loads.Start(self.server(name), f"/{SMALL}")
 
     @contextmanager
     def _open_growth(self, first: int, more: int) -> Iterator[Load]:
@@ -253,13 +252,13 @@ class WebCases:
         make_site(directory)
         return directory
 
-    def server(self, name: str, setup: str = "hot") -> Server:
+    def server(self, name: str, variant: str = "hot") -> Server:
         """The server called *name*, to be entered. Raises ServerTrouble if it is not installed."""
         kind = SERVERS[name]
         kind.check()
         port = 0 if kind.tells else peers.free_port()
-        start = peers.Start(self._site, Path(mkdtemp(dir=self._scratch)), setup, port)
-        return Server(kind.command(start), name, port=port or None, processors=self._processors)
+        setup = peers.Setup(self._site, Path(mkdtemp(dir=self._scratch)), variant, port)
+        return Server(kind.command(setup), name, port=port or None, processors=self._processors)
 
 
 def _idle(name: str, count: int) -> str:

@@ -149,12 +149,6 @@ class Start:
         self._server = server
         self._path = path
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def once(self) -> Figures:
         """None."""
         return {}

@@ -26,7 +26,7 @@ from load.wrk import parse_wrk
 from versus.charts import THEMES, Bar, Chart, Scale, draw, peer_charts, twin_charts
 from versus.files import Report
 from versus.outcome import Figures, Outcome
-from versus.peers import Start, nginx_configuration
+from versus.peers import Setup, nginx_configuration
 from versus.results import About, CaseResult, Contender, Goal
 from versus.rounds import INTERRUPTED, Case, Entrant, Load, Pace, orders, run_case
 from versus.tables import aligned, case_table, goal_table, ratio_table
@@ -210,10 +210,10 @@ def test_a_numbered_plan_makes_no_two_requests_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setup", "cached", "logged"), [("hot", True, False), ("cold", False, False), ("log", True, True)]
+    ("variant", "cached", "logged"), [("hot", True, False), ("cold", False, False), ("log", True, True)]
 )
-def test_nginx_is_set_up_as_its_case_says(tmp_path: Path, setup: str, cached: bool, logged: bool) -> None:
-    text = nginx_configuration(Start(tmp_path / "site", tmp_path, setup, 8080), 1024)
+def test_nginx_is_set_up_as_its_case_says(tmp_path: Path, variant: str, cached: bool, logged: bool) -> None:
+    text = nginx_configuration(Setup(tmp_path / "site", tmp_path, variant, 8080))
     assert "worker_processes 1;" in text and "sendfile on;" in text and text.count("{") == text.count("}")
     assert ("open_file_cache max" in text) is cached and ("access_log off" not in text) is logged
 
