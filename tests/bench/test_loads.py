@@ -1,0 +1,92 @@
+"""The loads of compare.py on real servers: all that is sent comes back, is counted once, and has its figures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from load.histogram import Histogram
+from load.server_process import ServerTrouble
+from versus.group_loads import Expiry, Fanout
+from versus.loads import Datagrams, Exchanges, PingPong, SocketLoad
+from versus.programs import CORRECT, MESSAGE, REQUEST, TWIN, command
+from versus.servers import Server
+
+SECONDS = 0.05
+
+
+@contextmanager
+def twin(program: str, *options: str) -> Iterator[Server]:
+    """The blocking twin of *program*."""
+    with Server(command(program, TWIN, "server", *options), program) as server:
+        yield server
+
+
+LOADS: dict[str, tuple[tuple[str, ...], Callable[[Server], SocketLoad]]] = {
+    "echo": ((), lambda server: PingPong(server, connections=4, message=MESSAGE, idle=20)),
+    "echo of 32 KiB": ((), lambda server: PingPong(server, connections=2, message=MESSAGE * 512)),
+    "echo by UDP": ((), lambda server: Datagrams(server, sockets=4, message=MESSAGE)),
+    "chat": ((), lambda server: Fanout(server, members=5, speakers=2)),
+    "analyze": ((), lambda server: _exchange(server, REQUEST, CORRECT, half_close=False)),
+    "oneshot": (("--wait", "0.01"), lambda server: _exchange(server, MESSAGE, b"", half_close=True)),
+}
+
+
+def _exchange(server: Server, message: bytes, answer: bytes, *, half_close: bool) -> Exchanges:
+    return Exchanges(server, lanes=3, message=message, answer=answer, half_close=half_close)
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_a_load_does_its_work_again_and_again(name: str) -> None:
+    options, make = LOADS[name]
+    with twin(name.split()[0], *options) as server, make(server) as load:
+        once = load.once()
+        assert all(value >= 0 for value in once.values())
+        for outcome in (load.run(SECONDS), load.run(SECONDS)):
+            assert outcome.units == outcome.done > 0 and not outcome.failed
+            assert outcome.latency.count and outcome.elapsed >= SECONDS * 0.9e9
+            assert {"rate", "p50", "p99"} <= set(outcome.figures())
+
+
+def test_timers_are_touched_and_then_expire_each_once() -> None:
+    with (
+        twin("idle", "--timeslot", "0.15") as server,
+        Expiry(server, connections=30, touches=2, idle_timeout=0.45) as load,
+    ):
+        outcome = load.run(SECONDS)
+    assert outcome.done == 60 and outcome.latency.count == 30
+    assert "rate" not in outcome.figures()
+
+
+def test_an_answer_that_is_not_the_right_one_is_a_failure() -> None:
+    with twin("analyze") as server, _exchange(server, b"nonsense\r\n\r\n", CORRECT, half_close=False) as load:
+        outcome = load.run(SECONDS)
+    assert outcome.failed == outcome.done > 0 and not outcome.units and "Something wrong" in outcome.example
+
+
+def test_a_server_that_closes_is_trouble_and_not_a_figure() -> None:
+    with twin("analyze") as server, PingPong(server, connections=1, message=REQUEST) as load:
+        with pytest.raises(ServerTrouble, match="closed a connection"):
+            load.run(SECONDS)
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    with pytest.raises(ServerTrouble, match="echo did not start: .*not a port"):
+        with Server([*command("echo", TWIN, "server")[:-1], "nowhere"], "echo"):
+            pass
+    with pytest.raises(ServerTrouble, match="nobody did not start: no such file"):
+        with Server(["/no/such/program"], "nobody"):
+            pass
+
+
+def test_many_values_at_once_count_as_they_do_one_by_one() -> None:
+    together, apart, chance = Histogram(), Histogram(), random.Random(3)
+    for _ in range(200):
+        value, count = chance.randrange(1 << chance.randrange(1, 43)), chance.randrange(4)
+        together.record_many(value, count)
+        for _ in range(count):
+            apart.record(value)
+    assert together.to_json() == apart.to_json()
