@@ -138,10 +138,13 @@ def body_length(request: Request) -> int | None:
 
 
 def redirected(request: Request, target: bytes) -> Request:
-    """The request that a local redirect to *target* stands for: the client's, as a GET (RFC 3875 section 6.2.2)."""
+    """The request that a local redirect to *target* stands for: the client's, as a GET (RFC 3875 section 6.2.2).
+
+    It never came as bytes: its answer must not be kept as the answer to those that did.
+    """
     fields = Fields([pair for pair in request.fields if not pair[0].startswith(b"content-")])
     method = b"HEAD" if request.method == b"HEAD" else b"GET"
-    return request._replace(method=method, target=target, fields=fields, has_body=False, expects_continue=False)
+    return Request(method, target, request.version, fields, request.keep_alive, False, False)
 
 
 def _protocol_variables(request: Request) -> dict[bytes, bytes]:

@@ -1,5 +1,7 @@
 """One HTTP connection: a protocol that feeds the request machine and answers in order (the book's http_conn).
 
+How an answer leaves, and how a connection ends, stands in answering.py.
+
 Book p. 304, listing 15-4; p. 318, listing 15-6.
 
 Facts
@@ -30,56 +32,31 @@ from typing import TYPE_CHECKING, cast
 
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
-from aiolsp.http1.response import CLOSE, CONTINUE, KEEP_ALIVE, PERSISTENT, HeadTemplate
+from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
-from aiolsp.linux.listener import format_address
-from aiolsp.sansio.timers import IdleTimer
-from aiolsp.static.answer import Answer
-from aiolsp.static.phases import Patience, Phase
+from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
-from aiolsp.websrv.exchange import Exchange
-from aiolsp.websrv.transfer import Transfer
+from aiolsp.websrv.answering import NOTHING_HOT, Answering
 
 if TYPE_CHECKING:
-    from aiolsp.websrv.service import ReadyAnswer, Service
+    from aiolsp.websrv.service import Service
 
 PIECE = 16 * 1024
 """Bytes that are parsed at a time: an answer that has to wait leaves at most that much of parsed requests behind."""
 
-FLUSH = 256 * 1024
-"""Bytes of ready answers that are gathered for one write, at the most."""
 
-NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
-
-
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(Answering):
     """Serves one client; see the module for its states."""
 
     def __init__(self, service: Service) -> None:
-        # Server
-        self._service = service
-        self._time = service.loop.time
+        super().__init__(service)
         # Connection
         self._parser = RequestParser(service.settings.limits)
-        self._hot = NOTHING_HOT
         self._input: deque[bytes] = deque()
         self._events: deque[Event] = deque()
-        self._output: list[bytes] = []
-        self._output_size = 0
-        now = self._time()
-        self._patience = Patience(service.settings.limits, now)
         self._packet: bytes | None = None
         self._requests_in_packet = 0
         self._fresh = True
-        self._full = self._clogged = self._awaits_disk = False
-        self._ended = self._closing = False
-        self._transfer: Transfer | None = None
-        self._exchange: Exchange | None = None
-        self._sending: tuple[Request, int] | None = None
-        self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
-        # Request
-        self._request: Request | None = None
-        self._keep_alive = True
 
     # Protocol interface
 
@@ -124,14 +101,11 @@ class HttpConnection(asyncio.Protocol):
         """The connection is gone, whoever ended it."""
         if trace.on:
             trace.event("x", "connection_lost", why=str(exc) if exc else "closed")
-        self._closing = True
-        self._hot = NOTHING_HOT
+        self._stop_answering()
         self._service.timers.cancel(self._timer)
         if self._transfer is not None:
             self._transfer.abandon()
         self._abandon()
-        self._input.clear()
-        self._events.clear()
         self._service.leave(self)
 
     def pause_writing(self) -> None:
@@ -177,9 +151,11 @@ class HttpConnection(asyncio.Protocol):
         if fresh_too or not self._fresh:
             self._close()
 
-    def abort(self) -> None:
-        """Close at once, whatever is in flight."""
-        self.transport.abort()
+    # What the exchange asks of it
+
+    def take_more(self) -> None:
+        """The exchange is no longer full: go on with the body."""
+        self._advance()
 
     # The long way
 
@@ -290,219 +266,14 @@ class HttpConnection(asyncio.Protocol):
                 self._enter(waiting_for)
         self.transport.resume_reading()
 
-    # Answers
-
-    def wait_for_disk(self) -> None:
-        """The answer comes later, by `send` or `refuse`; until then nothing else is answered."""
-        self._awaits_disk = True
-        self._hot = NOTHING_HOT
-        self._enter(Phase.SENDING if self._full else Phase.ANSWER)
-
-    def send(self, request: Request, answer: Answer) -> None:
-        """Queue *answer*; if it was waited for, go on with what came after it."""
-        waited, self._awaits_disk = self._awaits_disk, False
-        if self.transport.is_closing():
-            answer.close()
-            return
-        if waited:
-            self._enter(Phase.SENDING if self._full else Phase.IDLE)
-        if answer.streamed and request.method != b"HEAD":
-            self._stream(request, answer)
-        else:
-            self._put_whole(request, answer)
-        if waited:
-            self._advance()
-
-    def _put_whole(self, request: Request, answer: Answer) -> None:
-        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
-        size = 0
-        if request.method != b"HEAD":
-            size = answer.size
-            self._put(answer.ready)
-        answer.close()
-        self._service.note(self, request, answer.status, size)
-        if not self._keep_alive:
-            self._finish()
-
-    def _stream(self, request: Request, answer: Answer) -> None:
-        try:
-            transfer = Transfer(self.transport, self._service.pool, answer, self.streamed)
-        except OSError as error:
-            answer.close()
-            self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))
-            return
-        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
-        # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
-        self.transport.set_write_buffer_limits(0)
-        self._flush(why="a file follows")
-        self._hot = NOTHING_HOT
-        self._transfer = transfer
-        self._sending = request, answer.status
-        self._enter(Phase.SENDING)
-        transfer.begin()
-
-    def begin_stream(self, request: Request, status: int, head: HeadTemplate, *, delimited: bool) -> None:
-        """Queue the head of an answer that the exchange will stream; unless it is *delimited*, the end closes."""
-        self._keep_alive = self._keep_alive and request.keep_alive and delimited
-        self._sending = request, status
-        self._put(head.render(self._service.clock.date(), self.connection_field(request)))
-
-    def stream(self, data: bytes) -> None:
-        """Write what the exchange has for the client."""
-        self._put(data)
-        self._flush(why="from an exchange")
-
-    def streamed(self, complete: bool) -> None:
-        """An answer has been streamed, or cannot be: then what was announced must not be padded, but cut."""
-        stream = self._transfer or self._exchange
-        assert stream is not None and self._sending is not None
-        if self._transfer is not None:
-            self._service.metrics.sent_bytes_total += stream.sent
-        self._service.note(self, *self._sending, stream.sent)
-        self._transfer = self._exchange = self._sending = self._request = None
-        self._awaits_disk = False
-        if not complete:
-            self.transport.abort()
-            return
-        self._enter(Phase.SENDING if self._full else Phase.IDLE)
-        if self._keep_alive:
-            self._advance()
-        else:
-            self._finish()
-
-    @property
-    def full(self) -> bool:
-        """Whether the client has yet to read before more may be streamed."""
-        return self._full
-
-    def take_more(self) -> None:
-        """The exchange is no longer full: go on with the body."""
-        self._advance()
-
-    def release(self) -> None:
-        """The exchange gives up its place: the answer comes by `send` or `refuse`."""
-        self._exchange = None
-        self._awaits_disk = True
-
-    def _abandon(self) -> bool:
-        """Let go of an exchange, if there is one; True if a part of its answer is out, which must be cut then."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is None:
-            return False
-        exchange.abandon()
-        if self._sending is None:
-            return False
-        self._service.note(self, *self._sending, exchange.sent)
-        self._sending = None
-        return True
-
-    def refuse(self, fault: ProtocolError) -> None:
-        """Answer what cannot be understood, or not be served, and close."""
-        if self._abandon():
-            self.transport.abort()
-            return
-        self._keep_alive = False
-        answer = self._service.error(fault.status, fault.reason)
-        self._put(answer.head.render(self._service.clock.date(), CLOSE))
-        self._put(answer.ready)
-        self._service.note(self, self._request, answer.status, answer.size)
-        self._request = None
-        self._finish()
-
-    def connection_field(self, request: Request) -> bytes:
-        """The end of the head that answers *request*: whether the connection stays open."""
-        if not self._keep_alive:
-            return CLOSE
-        return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
-
     def sole_packet(self, request: Request) -> bytes | None:
         """The packet that *request* came in, if nothing else was in it and its answer has no other state."""
         alone = self._packet is not None and self._requests_in_packet == 1 and not (self._events or self._input)
         plain = self._keep_alive and request.keep_alive and not request.has_body
         return self._packet if alone and plain and self._parser.between_messages else None
 
-    def _put(self, data: bytes) -> None:
-        self._output.append(data)
-        self._output_size += len(data)
-        if self._output_size > FLUSH:
-            self._flush()
-
-    def _flush(self, *, why: str = "") -> None:
-        if not self._output:
-            return
-        data = b"".join(self._output) if len(self._output) > 1 else self._output[0]
-        self._output.clear()
-        self._output_size = 0
-        if trace.on:
-            trace.event(">", "write", size=len(data), why=why)
-        if not self.transport.is_closing():
-            self._service.metrics.sent_bytes_total += len(data)
-            self._patience.written += len(data)
-            self._write(data)
-
-    # Closing
-
-    def _finish(self) -> None:
-        """The last answer is queued: half-close once it is sent, then read on, so that no reset overtakes it."""
-        self._flush()
+    def _stop_answering(self) -> None:
         self._closing = True
         self._hot = NOTHING_HOT
         self._events.clear()
         self._input.clear()
-        if self._ended or self.transport.is_closing():
-            self._close()
-            return
-        # With a limit of 0, "the client has read" means all of it: only then does the lingering begin.
-        self.transport.set_write_buffer_limits(0)
-        if not self._full:
-            self._linger()
-        self.transport.resume_reading()
-        try:
-            self.transport.write_eof()
-        except (OSError, RuntimeError):
-            self.transport.abort()
-
-    def _linger(self) -> None:
-        if self._ended:
-            self._close()
-        else:
-            self._enter(Phase.LINGER)
-
-    def _close(self) -> None:
-        self._closing = True
-        self._hot = NOTHING_HOT
-        self._flush()
-        if self.transport.get_write_buffer_size():
-            self._enter(Phase.SENDING)
-        self.transport.close()
-
-    # Time
-
-    def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._time(), self.transport.get_write_buffer_size())
-        if self._timer.active:
-            deadline = self._deadline()
-            if deadline < self._timer.deadline:
-                self._service.timers.adjust(self._timer, deadline)
-
-    def _deadline(self) -> float:
-        return self._patience.deadline(self._time(), self._unsent())
-
-    def _unsent(self) -> int:
-        """Bytes of what was written that the client's side has not taken; less what a transfer has sent by itself."""
-        sent = 0 if self._transfer is None else self._transfer.sent
-        return self.transport.get_write_buffer_size() - sent
-
-    def _timed_out(self) -> None:
-        """The phase has lasted too long."""
-        phase = self._patience.phase
-        if trace.on:
-            trace.event("-", "timed out", why=f"waited for {phase.value}", peer=format_address(self.peer or ""))
-        match phase:
-            case Phase.HEAD | Phase.BODY:
-                self._service.timers.add(self._timer)
-                self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
-            case Phase.IDLE if not self.transport.get_write_buffer_size():
-                self._close()
-            case _:
-                self.transport.abort()

@@ -30,6 +30,7 @@ from aiolsp.websrv.clock import SecondClock
 from aiolsp.websrv.exchange import Exchange
 
 if TYPE_CHECKING:
+    from aiolsp.websrv.answering import Answering
     from aiolsp.websrv.connection import HttpConnection
 
 STUCK = 0.5
@@ -278,7 +279,7 @@ class Service:
         metrics.draining = self.draining
         self._place.scoreboard.publish(self._place.row, metrics)
 
-    def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
+    def note(self, connection: Answering, request: Request | None, status: int, size: int) -> None:
         """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
         self.metrics.responded(status)
         self.clock.wake()

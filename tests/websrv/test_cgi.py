@@ -61,6 +61,7 @@ SCRIPTS = {
     "teapot.pl": perl(r"Status: 418 short and stout\nContent-Type: a/b\nServer: me\nX-Own: 1\n\ntea"),
     "empty.sh": sh(head=r"Status: 204\n\nignored"),
     "to-file.pl": perl(r"Location: /file.txt\n\n"),
+    "to-file.sh": sh("echo ran >&2", head=r"Location: /file.txt\n\n"),
     "to-env.sh": sh(head=r"Location: /cgi-bin/env.sh/moved?x=1\n\n"),
     "to-other.sh": sh(head=r"Location: http://other.example/\nContent-Type: a/b\n\nthere"),
     "to-itself.sh": sh(head=r"Location: /cgi-bin/to-itself.sh\n\n"),
@@ -247,6 +248,15 @@ def test_redirects_go_to_the_client_or_are_followed_here(server: Server) -> None
         assert exchange(peer, "/cgi-bin/to-nowhere.sh").status == 403
     reply = post(server, "/cgi-bin/to-env.sh", b"x" * 100_000)
     assert environment(reply)["REQUEST_METHOD"] == "GET" and "CONTENT_LENGTH" not in environment(reply)
+
+
+def test_a_file_that_a_program_redirects_to_is_never_kept_as_the_programs_answer(server: Server) -> None:
+    before = server.stderr.text.count("to-file.sh: ran")
+    with server.connect() as peer:
+        for _ in range(5):
+            assert exchange(peer, "/file.txt").body == b"a file"
+            assert exchange(peer, "/cgi-bin/to-file.sh").body == b"a file"
+    server.stderr.wait_for("to-file.sh: ran", count=before + 5)
 
 
 def test_answers_keep_their_order_and_the_connection_whatever_made_them(server: Server) -> None:

@@ -13,7 +13,7 @@ import pytest
 from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.websettings import Settings
-from aiolsp.websrv import connection, transfer
+from aiolsp.websrv import answering, transfer
 from aiolsp.websrv.service import Service
 from faults import reset, wait_until
 from harness import Shell, receive_to_end, receive_until
@@ -55,7 +55,7 @@ def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_ser
         with peer:
             before = descriptors()
             with monkeypatch.context() as patched:
-                patched.setattr(connection, "Transfer", no_descriptor)
+                patched.setattr(answering, "Transfer", no_descriptor)
                 for _ in range(3):
                     refused = exchange(peer, "/large.bin")
                     assert refused.status == 503 and refused.fields["retry-after"] == "1"
