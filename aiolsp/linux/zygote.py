@@ -262,8 +262,8 @@ class _Forker:
             if ended is None:
                 return
             token = self._tokens.pop(ended.si_pid, None)
+            kill_orphans(self._tokens)  # what it had started, be it a child of ours or what such a one had started
             if token is not None:
-                kill_orphans(self._tokens)
                 status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
                 self._tell(b"x", token, ended.si_pid, status)
 

@@ -213,6 +213,27 @@ def test_a_killed_child_takes_its_program_along_and_no_other() -> None:
         await_end(pid)
 
 
+def test_a_killed_child_takes_along_what_its_program_had_put_into_a_session_of_its_own() -> None:
+    parent = started(
+        """
+def target(payload, descriptors):
+    subprocess.Popen(["sh", "-c", "setsid sleep 1000 & echo daemon $!; wait"], start_new_session=True)
+    say("child", os.getpid())
+    signal.pause()
+
+zygote = Zygote(target)
+zygote.spawn()
+signal.pause()
+"""
+    )
+    try:
+        daemon = int(parent.stdout.wait_for(r"daemon (\d+)\n")[1])
+        os.kill(int(parent.stdout.wait_for(r"child (\d+)\n")[1]), signal.SIGKILL)
+        await_end(daemon)
+    finally:
+        parent.kill()
+
+
 def test_children_die_with_a_zygote_that_is_killed_and_the_parent_is_told() -> None:
     parent = started(
         """
