@@ -18,13 +18,32 @@ Decision
     connection finds the slot free. Who does not read is overtaken and told how many lines he missed; a flood waits for
     those that were merely not scheduled yet (sansio/shmchat.py). SIGTERM stores a word, and rings.
 Price
-    A process for each client, MEMORY, and a line wakes as many processes as there are others. Two members may hear two
-    speakers in a different order.
+    A process for each client: 3 MiB of its own on uvloop, 3 on the stock loop (2 in the twin), and 5 ms until its first
+    line is heard (4 in the twin). A line wakes as many processes as there are others, about 0.1 ms later. Two members
+    may hear two speakers in a different order. (Memory: median of 10 children; times: least of 60 on a busy machine.)
 The C++ original renumbers its users when one leaves: the last one's process goes on with the old number, reads the
 slot of another and writes where nobody looks. It stops when a child is killed, and leaves its shared memory behind.
 
 Server: enter -> (add | reports_came | discard)* -> exit. Child: connection_made -> (data_received | rung |
 pause_writing | resume_writing)* -> eof_received? -> connection_lost.
+
+    server -v --max-users 2: the parent             the children of slots 0 and 1
+    < accept fd=17 peer=127.0.0.1:40496
+    = fork fd=17 slot=0 pid=15195
+    < accept fd=18 peer=127.0.0.1:40510
+    = fork fd=18 slot=1 pid=15197
+    < accept fd=19 peer=127.0.0.1:40512
+    ! reject fd=19  too many users
+                                                    < data_received fd=9 6 B slot=1  into its slot; ring the others
+                                                    < eventfd_read fd=3 slot=0
+                                                    > write fd=9 6 B slot=0 waiting=0
+                                                    < eof_received fd=9 slot=1  it says no more: it leaves
+                                                    x connection_lost fd=9 slot=1  closed
+    < waitid slot=1 pid=15197 status=0
+    < signal SIGTERM  as an event of the loop
+                                                    < eventfd_read fd=3 slot=0
+                                                    x connection_lost fd=9 slot=0  closed
+    < waitid slot=0 pid=15195 status=0
 """
 
 from __future__ import annotations
@@ -50,11 +69,13 @@ from aiolsp.mechanisms.loop import loop_factory, run
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.splicing import converse
 from aiolsp.sansio.chat import PATIENCE, TOO_MANY
-from aiolsp.sansio.shmchat import GRACE, HIGH_WATER, NO_PROCESS, Seat
+from aiolsp.sansio.shmchat import GRACE, HIGH_WATER, NO_PROCESS, RoomSettings, Seat
 from aiolsp.sansio.slots import SharedSlots, memory_size
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.shmchat")
+
+DEFAULTS = RoomSettings()
 
 
 class ShmChatServer:
@@ -65,21 +86,14 @@ class ShmChatServer:
     """
 
     def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        max_users: int = 5,
-        shm: str = "memfd",
-        slot_size: int = 64 * 1024,
-        loop: str = "auto",
+        self, host: str = "127.0.0.1", port: int = 0, settings: RoomSettings = DEFAULTS, *, loop: str = "auto"
     ) -> None:
         self.addresses: list[Address] = []
         self.members: dict[int, Child] = {}
         self._where = host, port
-        self._memory = SharedMemory(shm, memory_size(max_users, slot_size))
-        self.slots = SharedSlots(self._memory.buffer, max_users, slot_size)
-        self.bells = Doorbells(max_users)
+        self._memory = SharedMemory(settings.shm, memory_size(settings.max_users, settings.slot_size))
+        self.slots = SharedSlots(self._memory.buffer, settings.max_users, settings.slot_size)
+        self.bells = Doorbells(settings.max_users)
         self._loop_name = loop
         loop_factory(loop)  # imports it, for all children at once
         self._zygote = Zygote(self._become_member)
@@ -319,14 +333,8 @@ class Member(asyncio.Protocol):
 
 def serve(options: argparse.Namespace) -> int:
     """The server, until SIGINT or SIGTERM."""
-    server = ShmChatServer(
-        options.host,
-        options.port,
-        max_users=options.max_users,
-        shm=options.shm,
-        slot_size=options.slot_size,
-        loop=options.loop,
-    )
+    settings = RoomSettings(options.max_users, options.shm, options.slot_size)
+    server = ShmChatServer(options.host, options.port, settings, loop=options.loop)
     return run(_serve(server), loop=options.loop)
 
 

@@ -13,11 +13,12 @@ Decision
     The parent keeps each client's socket until it has reaped the child, and only then closes it: who sees the end of
     his connection finds the slot free. A child polls its client and its doorbell, and ends with its client.
 Price
-    The parent's whole state is copied (on write) into each child; with `fork` in the loop, accepting waits for it.
+    The parent's whole state is copied (on write) into each child, and accepting waits for the fork.
 The C++ original renumbers its users when one leaves: the last one's process goes on with the old number, reads the
 slot of another and writes where nobody looks. It stops when a child is killed, and leaves its shared memory behind.
 
 Server: enter -> run (add | discard)* -> exit. Child: run (data_received | rung)* -> eof_received -> connection_lost.
+The trace is that of aiolsp/shmchat.py, but for the names of the calls: recv, send, close.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ from aiolsp.linux.listener import Address, format_address, listen
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.linux.shm import SharedMemory
 from aiolsp.sansio.chat import PATIENCE, TOO_MANY
-from aiolsp.sansio.shmchat import GRACE, HIGH_WATER, NO_PROCESS, Seat
+from aiolsp.sansio.shmchat import GRACE, HIGH_WATER, NO_PROCESS, RoomSettings, Seat
 from aiolsp.sansio.slots import SharedSlots, memory_size
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.shmchat")
+
+DEFAULTS = RoomSettings()
 
 READ_SIZE = 64 * 1024
 """Bytes of one recv."""
@@ -63,21 +66,13 @@ class ShmChatServer:
     Raises OSError if the memory or a doorbell cannot be had, ListenError if the port cannot.
     """
 
-    def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        max_users: int = 5,
-        shm: str = "memfd",
-        slot_size: int = 64 * 1024,
-    ) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, settings: RoomSettings = DEFAULTS) -> None:
         self.addresses: list[Address] = []
         self.members: dict[int, Child] = {}
         self._where = host, port
-        self._memory = SharedMemory(shm, memory_size(max_users, slot_size))
-        self.slots = SharedSlots(self._memory.buffer, max_users, slot_size)
-        self.bells = Doorbells(max_users)
+        self._memory = SharedMemory(settings.shm, memory_size(settings.max_users, settings.slot_size))
+        self.slots = SharedSlots(self._memory.buffer, settings.max_users, settings.slot_size)
+        self.bells = Doorbells(settings.max_users)
 
     def __enter__(self) -> ShmChatServer:
         self.poller = select.poll()
@@ -372,11 +367,10 @@ def _milliseconds(*deadlines: float | None) -> int | None:
 
 def serve(options: argparse.Namespace) -> None:
     """The server, until SIGINT or SIGTERM."""
+    settings = RoomSettings(options.max_users, options.shm, options.slot_size)
     with (
         SelfPipe(signal.SIGINT, signal.SIGTERM) as signals,
-        ShmChatServer(
-            options.host, options.port, max_users=options.max_users, shm=options.shm, slot_size=options.slot_size
-        ) as server,
+        ShmChatServer(options.host, options.port, settings) as server,
     ):
         ready(server.addresses)
         server.run(signals)

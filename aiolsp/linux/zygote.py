@@ -25,6 +25,7 @@ Calling sequence: new (forks) -> (spawn | receive)* -> close. `fileno` is readab
 from __future__ import annotations
 
 import array
+import gc
 import os
 import select
 import signal
@@ -181,6 +182,7 @@ class _Forker:
         """Fork on request until the parent is gone."""
         status = 1
         try:
+            gc.freeze()  # else each child's first collection copies every page that holds an object
             adopt_orphans()
             self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._signal_pipe = writer

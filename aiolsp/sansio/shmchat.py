@@ -21,6 +21,7 @@ Price
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiolsp.sansio.chat import LINE_LIMIT, PATIENCE, SLACK, TURN_LIMIT
@@ -35,6 +36,15 @@ GRACE = 1.0
 
 NO_PROCESS = b"no process left\n"
 """What a client is told when fork fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """How many may be in the room, by which of linux/shm.py's KINDS they share memory, and bytes of a member's ring."""
+
+    max_users: int = 5
+    shm: str = "memfd"
+    slot_size: int = 64 * 1024
 
 
 class Hearing(NamedTuple):
