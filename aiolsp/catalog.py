@@ -332,5 +332,55 @@ PROGRAMS: dict[str, Program] = {
                 "client": (),
             },
         ),
+        Program(
+            "cgisrv",
+            "289, 298",
+            "process pool, CGI server",
+            "Run the program that a line names, with its output to the socket",
+            8289,
+            {
+                "server": (
+                    option(
+                        "--cgi-dir", default="cgi-bin", metavar="DIR", help="its programs run (default %(default)s)"
+                    ),
+                    option(
+                        "--cgi-timeout",
+                        type=seconds,
+                        default=10.0,
+                        metavar="S",
+                        help="a program that runs longer is killed (default %(default)s)",
+                    ),
+                    option(
+                        "--max-children",
+                        type=positive,
+                        default=16,
+                        metavar="N",
+                        help="programs at once, in all processes (default %(default)s)",
+                    ),
+                    option(
+                        "--processes",
+                        type=positive,
+                        default=8,
+                        metavar="N",
+                        help="processes of the pool (default %(default)s)",
+                    ),
+                    option(
+                        "--accept",
+                        choices=("parent", "child", "reuseport"),
+                        default="parent",
+                        help="who accepts: the parent hands out in turn, or the children (default %(default)s)",
+                    ),
+                ),
+                "client": (
+                    option(
+                        "name",
+                        nargs="?",
+                        default="hello",
+                        metavar="NAME",
+                        help="the program to run (default %(default)s)",
+                    ),
+                ),
+            },
+        ),
     )
 }

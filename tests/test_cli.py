@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -298,8 +299,9 @@ def test_an_unknown_host_is_one_line_and_status_2(shell: Shell, program: str, ro
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_ctrl_c_stops_a_server_cleanly(shell: Shell, program: str) -> None:
-    with shell.server(program) as server:
+def test_ctrl_c_stops_a_server_cleanly(shell: Shell, program: str, tmp_path: Path) -> None:
+    (tmp_path / "cgi-bin").mkdir()
+    with shell.server(program, cwd=tmp_path) as server:
         server.stop(signal.SIGINT)
 
 

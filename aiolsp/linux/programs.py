@@ -30,9 +30,11 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import IO, TypeAlias
 
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.linux.process_control import die_with_parent
 
 Stream: TypeAlias = "int | IO[bytes]"
 """A descriptor or file that a program gets as one of its standard streams, or subprocess.DEVNULL."""
@@ -98,11 +100,14 @@ class ProgramDirectory:
         stdin: Stream = subprocess.DEVNULL,
         stdout: Stream = subprocess.DEVNULL,
         stderr: Stream = subprocess.DEVNULL,
+        bound: bool = False,
     ) -> RunningProgram:
         """Run *name*, which `find` gave, in this directory, with no argument and *environment* alone.
 
-        The streams stay the caller's, to close. Raises OSError if it cannot be started: ENOEXEC for a file that is no
-        program, ENOENT for an interpreter that is missing, EAGAIN for a want of processes, EMFILE.
+        With *bound*, its leader is killed when this process ends; only for a process of one thread, since it takes a
+        call between fork and exec, and the kernel looks at the thread that forked. The streams stay the caller's, to
+        close. Raises OSError if it cannot be started: ENOEXEC for a file that is no program, ENOENT for an interpreter
+        that is missing, EAGAIN for a want of processes, EMFILE.
         """
         popen = subprocess.Popen(
             [name],
@@ -113,14 +118,17 @@ class ProgramDirectory:
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            preexec_fn=partial(die_with_parent, os.getpid()) if bound else None,
         )
         return RunningProgram(popen)
 
-    def start_piped(self, name: bytes, environment: Mapping[str, str]) -> tuple[RunningProgram, int]:
+    def start_piped(
+        self, name: bytes, environment: Mapping[str, str], *, bound: bool = False
+    ) -> tuple[RunningProgram, int]:
         """As `start`, with a pipe for its output and our own stderr: the program, and the pipe's end to read from."""
         read, write = os.pipe()
         try:
-            return self.start(name, environment, stdout=write, stderr=STDERR), read
+            return self.start(name, environment, stdout=write, stderr=STDERR, bound=bound), read
         except OSError:
             os.close(read)
             raise
@@ -160,7 +168,8 @@ class RunningProgram:
         Waits for the leader if it has not ended yet. May be called again.
         """
         if self._popen.returncode is None:
-            os.waitid(os.P_PIDFD, self._pidfd.fileno(), os.WEXITED | os.WNOWAIT)
+            # Not P_PIDFD: uvloop makes the descriptors that it watches non-blocking, and waitid then says EAGAIN.
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             self.kill()  # while nobody has reaped the leader, its number is no other group's
             self._popen.wait()
             self._pidfd.close()

@@ -8,13 +8,14 @@ Facts (fork(2), tried on this kernel)
     - A connection whose descriptor a third process holds does not end for its client.
     - Only the parent may reap, and a pidfd says when.
 Consequence
-    No zygote is needed, where the child closes all that was not meant for it.
+    No zygote is needed, where the child closes all that was not meant for it. What a child that is killed had started
+    falls to this process if it asks for it, and only if it has no other children can it tell which these are.
 Decision
     The parent forks by linux/forking.py and serves nobody: one epoll for its channels, pidfds, signals and listeners.
     A child runs *serve* with an `Intake`.
 Price
-    A fork takes the parent's time. What a child had started is nobody's when the child is killed: the zygote of the
-    other shell would kill it, but a parent that has other children besides cannot tell whose the orphans are.
+    A fork takes the parent's time. When the parent itself is killed, nobody is left to kill what its children had
+    started; the zygote of the other shell would.
 
 The C++ original sends the child a byte and lets it accept: when another was quicker, or the child dies, nobody rings
 again for the connection that waits. It forks no child a second time.
@@ -44,6 +45,7 @@ from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAK
 from aiolsp.linux.forking import fork
 from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.linux.process_control import adopt_orphans, kill_orphans
 from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.tracing import trace
 
@@ -67,7 +69,8 @@ class ProcessPool:
     """*processes* children that run *serve*, at most *max_processes* at once while some drain, in *grace* seconds.
 
     ``with`` starts and ends it; *listeners* are its own from then on. With ``accept="reuseport"`` they must have been
-    made with *reuse_port*. In a child all descriptors are closed but *shared*. Raises ValueError for numbers or an
+    made with *reuse_port*. In a child all descriptors are closed but *shared*. With *adopt*, for a process that has no
+    other children, what a child had started is killed when that child is dead. Raises ValueError for numbers or an
     *accept* that cannot be, OSError. For one thread, in a process that has no other.
     """
 
@@ -81,6 +84,7 @@ class ProcessPool:
         accept: str = "parent",
         grace: float = 10.0,
         shared: Iterable[int] = (),
+        adopt: bool = False,
     ) -> None:
         if accept not in ACCEPT:
             raise ValueError(f"accept is one of {', '.join(ACCEPT)}, not {accept}")
@@ -89,6 +93,7 @@ class ProcessPool:
         self._serve = serve
         self._shared = tuple(shared)
         self._accept = accept
+        self._adopt = adopt
         self._listeners = [list(listeners)]
         if accept == "reuseport":
             self._listeners += [listen_again(listeners) for _ in range(processes - 1)]
@@ -105,6 +110,8 @@ class ProcessPool:
         return {child.worker.index: child.process.pid for child in serving}
 
     def __enter__(self) -> ProcessPool:
+        if self._adopt:
+            adopt_orphans()
         self.poller = select.epoll()
         self._watched: dict[int, Callable[[], object]] = {}
         self._children: dict[Worker, _Child] = {}
@@ -283,10 +290,18 @@ class ProcessPool:
         child.process.close()
         child.channel.close()
         del self._children[child.worker]
+        if self._adopt:
+            self._end_orphans()
         if child.handed and trace.on:
             trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
         self._waiting.extendleft(reversed(child.handed))
         self._follow(self.plan.gone(child.worker, time.monotonic()))
+
+    def _end_orphans(self) -> None:
+        """Kill and reap what the dead child had started, and what that had."""
+        while orphans := kill_orphans({child.process.pid for child in self._children.values()}):
+            for pid in orphans:
+                os.waitpid(pid, 0)
 
     # Connections, when the parent accepts
 
