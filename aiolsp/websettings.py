@@ -118,7 +118,7 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_mutually_exclusive_group().add_argument
     add("--cgi", action="store_true", help="run the programs of the root's cgi-bin and htbin for /cgi-bin/NAME ...")
     add("--cgi-dir", metavar="DIR", help="run the programs of DIR for /cgi-bin/NAME[/PATH_INFO]")
-    some, whole = _at_least(float, 0), _at_least(int, 1)
+    some, whole = _at_least(float, 0.001), _at_least(int, 1)
     parser.add_argument(
         "--cgi-timeout", type=some, default=10.0, metavar="S", help="their time to answer; then 504 (10)"
     )

@@ -295,6 +295,11 @@ class ResponseBody:
         return self.request.method != b"HEAD" and carries_body(self.head.status)
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing that the program may still write goes out."""
+        return not self.expected or self.sent == self.head.length
+
+    @property
     def chunked(self) -> bool:
         """Whether it is sent in chunks."""
         return self.expected and self.head.length is None and self.request.version == HTTP_1_1

@@ -14,8 +14,9 @@ Decision
     since a program must be told the length (RFC 3875 section 4.1.2); its place among ``max_children`` is taken before,
     so that all that is gathered is bounded too.
     Time: the head must be complete within ``cgi_timeout`` of the start, of the last byte of the body that the program
-    took, or of the body's end; after the head, no two pieces of output may be further apart. While all wait for the
-    client, its own limits count instead. There is no bound on the whole: streams may be long.
+    took, or of the body's end; after the head, no two pieces of output may be further apart, nor the program's end from
+    the last that goes out. While all wait for the client, its own limits count instead. There is no bound on the whole:
+    streams may be long.
     A program that is late, writes nonsense, or whose client has gone is killed with its group, at once: it had its
     time, and SIGTERM is easily ignored.
 Price
@@ -263,11 +264,19 @@ class ProgramExchange:
                 return
             self._begin_answer(head)
             data = self._head.rest()
-        self._since = self._service.loop.time()
+        if not self._said_all:
+            self._since = self._service.loop.time()
         if self._answer is not None:
             self._connection.stream(self._answer.data(data))
             if self._connection.full and self._run is not None:
                 self._run.pause()
+
+    @property
+    def _said_all(self) -> bool:
+        """Whether nothing more that the program writes matters."""
+        if self._answer is None:
+            return self._local is not None
+        return self._answer.complete or (self._run is not None and self._run.output_ended)
 
     def _begin_answer(self, head: CgiHead) -> None:
         if head.local is not None:
@@ -368,9 +377,8 @@ class ProgramExchange:
         silence = f"silent for {self._gateway.timeout:g} s"
         if trace.on:
             trace.event("-", "timed out", why=f"kill {self._path.program!r}: {silence}")
-        if self._run is not None and self._run.output_ended:
-            # It has said all, closed its output, and goes on without an end.
-            self._gateway.remark(self._path, f"killed: {silence} after its output ended".encode())
+        if self._run is not None and self._said_all:
+            self._gateway.remark(self._path, b"killed: it answered, and did not end")
             self._run.kill()
             self.over(0)
         else:

@@ -99,6 +99,8 @@ class InputPipe:
                 data = self._waiting.popleft()
                 written = os.write(self._fd, data)
                 self.size -= written
+                if trace.on:
+                    trace.event(">", "write", fd=self._fd, size=written, why="to the program")
                 if written < len(data):
                     self._waiting.appendleft(data[written:])
         except BlockingIOError:

@@ -230,8 +230,9 @@ def test_http_1_0_gets_a_body_without_a_length_until_the_connection_closes() -> 
 def test_a_length_is_kept_and_what_passes_it_is_cut() -> None:
     body = body_for(5)
     assert body.delimited and b"Content-Length: 5\r\n" in body.response_head(()).render(b"", b"")
-    assert [body.data(b"abc"), body.data(b"defg"), body.data(b"h")] == [b"abc", b"de", b""]
-    assert body.end(0) == b""
+    assert body.data(b"abc") == b"abc" and not body.complete
+    assert [body.data(b"defg"), body.data(b"h")] == [b"de", b""]
+    assert body.complete and body.end(0) == b""
 
 
 def test_less_than_the_length_cannot_be_mended() -> None:
@@ -268,7 +269,7 @@ def test_a_local_redirect_is_a_request_without_a_body(method: str, then: bytes) 
 
 @pytest.mark.parametrize("body", [body_for(5, method="HEAD"), body_for(5, 204), body_for(None, 304), body_for(0)])
 def test_a_response_without_a_body_is_whole_whatever_the_program_writes(body: ResponseBody) -> None:
-    assert body.delimited and body.data(b"abc") == b"" and body.end(0) == b""
+    assert body.delimited and body.complete and body.data(b"abc") == b"" and body.end(0) == b""
     assert (b"Content-Length" in body.response_head(()).render(b"", b"")) == (body.head.status == 200)
 
 

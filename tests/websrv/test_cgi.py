@@ -72,10 +72,12 @@ SCRIPTS = {
     "dies.sh": sh("printf 'so far'", "kill -9 $$"),
     "complains.py": python(r"""sys.stderr.write('one "1"\n\x1b[31mtwo\r\n' + 'x' * 2500 + '\nlast ü')"""),
     "floods.py": python(r"for _ in range(4000): sys.stderr.write('y' * 99 + '\n')"),
-    "zeros.sh": sh("exec head -c $QUERY_STRING /dev/zero"),
+    "zeros.sh": sh("echo $$ $$ >&2", "exec head -c $QUERY_STRING /dev/zero"),
     "hangs.sh": sh("trap '' TERM", "sleep 600 &", PIDS, "wait", head=""),
     "halts.sh": sh("sleep 600 &", PIDS, "wait", head=r"Content-Type: a/b\n\nbegun"),
     "closes.sh": sh("sleep 600 >&- &", PIDS, "exec >&-", "wait", head=r"Content-Type: a/b\n\nall"),
+    "endless.sh": sh("exec yes", head=r"Content-Type: a/b\nContent-Length: 3\n\n"),
+    "endless-redirect.sh": sh("exec yes", head=r"Location: /file.txt\n\n"),
     "waits.sh": sh("echo $$ $$ >&2", "read line", r"""printf 'Content-Type: a/b\n\n%s' "$line" """, head=""),
     "nph-x": sh("echo never"),
     "says-nothing": sh(head=""),
@@ -417,6 +419,30 @@ def test_a_client_that_does_not_read_stops_the_program_and_not_the_server(server
     assert server.rss() - before < 16 << 20
 
 
+@pytest.mark.parametrize("loop", SHELLS)
+def test_a_client_that_never_reads_is_cut_and_its_program_killed(site: Path, loop: str) -> None:
+    options = ("--cgi", "--response-grace", 0.3, "--response-rate", 1 << 40)
+    with Shell(loop).server("websrv", site, *options, role="") as server:
+        with server.connect(receive_buffer=4096) as peer:
+            peer.sendall(request(f"/cgi-bin/zeros.sh?{1 << 30}"))
+            await_end(server, "zeros.sh")
+            receive_to_end(peer)
+
+
+@pytest.mark.parametrize("loop", SHELLS)
+def test_the_trace_shows_a_program_from_its_start_to_its_end(site: Path, loop: str) -> None:
+    with Shell(loop).server("websrv", site, "--cgi", "-v", role="") as server:
+        assert post(server, "/cgi-bin/echo", b"abc").body == b"abc"
+        assert ask(server, "/cgi-bin/fails.sh").body == b"so far"
+        for line in (
+            r"= execve .*run b'fails.sh'",
+            r"< read fd=\d+ \d+ B",
+            r"> write .*3 B +to the program",
+            r"= waitid .*status=3",
+        ):
+            server.stderr.wait_for(line)
+
+
 def test_curl_is_served_as_any_client(server: Server) -> None:
     curl = shutil.which("curl")
     if curl is None:
@@ -449,6 +475,14 @@ def test_a_program_that_stops_in_the_middle_is_killed_and_its_answer_cut(hasty: 
 def test_a_program_that_closes_its_output_and_goes_on_has_answered(hasty: Server) -> None:
     assert ask(hasty, "/cgi-bin/closes.sh").body == b"all"
     await_end(hasty, "closes.sh")
+
+
+def test_a_program_that_goes_on_after_its_answer_holds_up_nothing_for_ever(hasty: Server) -> None:
+    with hasty.connect() as peer:
+        assert exchange(peer, "/cgi-bin/endless.sh").body == b"y\ny"
+        assert exchange(peer, "/cgi-bin/endless.sh", method="HEAD").fields["content-length"] == "3"
+        assert exchange(peer, "/cgi-bin/endless-redirect.sh").body == b"a file"
+    hasty.stderr.wait_for("killed: it answered, and did not end\n", count=3)
 
 
 def test_a_program_that_lets_its_body_wait_is_late_as_well(hasty: Server) -> None:
