@@ -1,7 +1,8 @@
 """A tiny server on the process pool, for the tests: says who it is, then echoes. ``python poolhost.py SHELL ...``
 
 A connection is greeted with ``INDEX GENERATION PID``. While the file of ``--fault`` exists, a child exits with status 3
-instead of getting ready. The parent prints its zygote, if it has one, and the ready line when all children serve.
+instead of getting ready. The parent prints its zygote, if it has one, and the ready line at once: connections
+wait until a child serves.
 """
 
 from __future__ import annotations
@@ -73,7 +74,6 @@ def main_on_loop(options: argparse.Namespace, listeners: list[socket.socket]) ->
 
     async def parent() -> None:
         async with SignalReceiver(*SIGNALS) as signals, pool:
-            await pool.serving()
             cli.ready(pool.addresses)
             await pool.run(signals)
 
@@ -104,7 +104,6 @@ def main_blocking(options: argparse.Namespace, listeners: list[socket.socket]) -
                 intake.tick(time.monotonic())
 
     with SelfPipe(*SIGNALS) as signals, twin_processes.ProcessPool(listeners, serve, **how(options)) as pool:
-        pool.serving()
         cli.ready(pool.addresses)
         pool.run(signals)
 

@@ -232,7 +232,7 @@ class ProcessPool:
         self._children[worker] = self._tokens[token] = child = _Child(worker, ours)
         self._loop.add_reader(ours.fileno(), self._listen, child)
         if trace.on:
-            trace.event("=", "fork", worker=worker.index, why="asked of the zygote")
+            trace.event("=", "fork", worker=worker.index, generation=worker.generation, why="by the zygote")
 
     def _not_forked(self, worker: Worker, error: OSError) -> None:
         log.warning("worker %d was not forked: %s", worker.index, (error.strerror or "").lower())
@@ -330,7 +330,10 @@ class ProcessPool:
     def _said(self, child: _Child, word: bytes) -> None:
         now = self._loop.time()
         if word == TAKEN:
-            child.handed.popleft().close()
+            connection = child.handed.popleft()
+            if trace.on:
+                trace.event("<", "taken", fd=connection.fileno(), worker=child.worker.index, why="close our copy")
+            connection.close()
         elif word == REFUSED:
             self._waiting.append(child.handed.popleft())
             child.rests_until = now + AGAIN

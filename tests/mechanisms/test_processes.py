@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,8 +150,10 @@ def test_every_connection_is_served_by_a_child(shell: Shell, accept: str) -> Non
 
 def test_the_parent_hands_out_connections_in_turn(shell: Shell) -> None:
     with pool(shell, "--processes", 3) as server, ExitStack() as peers:
+        all_workers(server, 3)
         opened = [peers.enter_context(server.connect()) for _ in range(12)]
-        assert [hello(peer).slot for peer in opened] == [0, 1, 2] * 4
+        slots = [hello(peer).slot for peer in opened]
+        assert all(after == (before + 1) % 3 for before, after in pairwise(slots))
 
 
 @accept_modes
@@ -257,6 +260,38 @@ def test_a_child_that_dies_at_once_is_tried_again_after_pauses_that_grow(shell: 
         assert request(server).slot == 1
         fault.unlink()
         assert all_workers(server)[0].pid != victim.pid
+
+
+def test_a_pool_whose_children_cannot_start_ends_when_it_is_told(shell: Shell, tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    fault.touch()
+    with pool(shell, "--fault", fault) as server:
+        server.stderr.wait_for("exited 3", count=3)
+
+
+@accept_modes
+def test_a_connection_that_comes_before_the_first_child_is_served_later(
+    shell: Shell, accept: str, tmp_path: Path
+) -> None:
+    fault = tmp_path / "fault"
+    fault.touch()
+    with pool(shell, "--accept", accept, "--fault", fault) as server, server.connect() as peer:
+        server.stderr.wait_for("exited 3")
+        fault.unlink()
+        hello(peer)
+        assert echoes(peer)
+
+
+def test_the_trace_shows_the_life_of_a_child_and_a_connection(shell: Shell) -> None:
+    with pool(shell, "-v", "--processes", 1) as server:
+        pid = request(server).pid
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: request(server).generation == 1, "the next generation")
+        server.stderr.wait_for(f"pid {pid} exited 0")
+    seen = server.stderr.whole()
+    parts = ("= fork", "< ready", "> sendmsg", "SCM_RIGHTS", "< recvmsg", "< taken", "= reload", "= drain", "< pidfd")
+    assert [part for part in parts if part not in seen] == []
+    assert seen.index("= reload") < seen.index("generation=1") < seen.index("= drain")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="RLIMIT_NPROC can be met for sure only as somebody who has no process")

@@ -234,7 +234,7 @@ class ProcessPool:
         self._watch(ours.fileno(), partial(self._listen, child))
         self._watch(process.fileno(), partial(self._ended, child))
         if trace.on:
-            trace.event("=", "fork", worker=worker.index, pid=pid)
+            trace.event("=", "fork", worker=worker.index, generation=worker.generation, pid=pid)
 
     def _not_forked(self, worker: Worker, error: OSError) -> None:
         log.warning("worker %d was not forked: %s", worker.index, (error.strerror or "").lower())
@@ -266,7 +266,10 @@ class ProcessPool:
     def _said(self, child: _Child, word: bytes) -> None:
         now = time.monotonic()
         if word == TAKEN:
-            child.handed.popleft().close()
+            connection = child.handed.popleft()
+            if trace.on:
+                trace.event("<", "taken", fd=connection.fileno(), worker=child.worker.index, why="close our copy")
+            connection.close()
         elif word == REFUSED:
             self._waiting.append(child.handed.popleft())
             child.rests_until = self._retry = now + AGAIN
@@ -279,6 +282,8 @@ class ProcessPool:
             self._follow(decisions) if decisions else self._drain(child)
 
     def _ended(self, child: _Child) -> None:
+        if trace.on:
+            trace.event("<", "pidfd", pid=child.process.pid, worker=child.worker.index, why="it has ended")
         status = child.process.wait()
         assert status is not None, "a blocking wait returns a status"
         how = f"exited {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
