@@ -15,10 +15,13 @@ Consequence
 Decision
     The parent serves nobody: it forks by a zygote, hands out (``accept="parent"``, the book's way) or lets accept
     (``"child"``, ``"reuseport"``), watches pidfds, and follows a `PoolPlan`. A child runs *serve* with an `Intake`.
-Price
-    ``parent``: each child gets as many as any other, for two messages a connection. ``child``: no message; each
-    connection wakes all that are idle, and the quickest takes more than its share. ``reuseport``: one wake-up; the
-    shares are the hash's, even is luck, and a busy child's queue waits for it alone.
+Price (bench/accept_modes.py: 4 children, on a busy machine; latency and processor time as ratios to ``reuseport``)
+    ``parent``     25 % for each child. 3 wake-ups a connection: the parent, the child, the parent for the answer; so
+                   latency x 1.7, processor time x 2. No more than 64 wait for a child that is stuck.
+    ``child``      0 to 50 %: who is quickest takes all that wait. 3.7 wake-ups: each connection wakes all that are
+                   idle. Latency and processor time x 1, without a message.
+    ``reuseport``  22 to 28 %, by the kernel's hash, whoever is busy: what waits for a stuck child waits for it alone,
+                   until it or its successor serves. 1 wake-up. TCP only.
 
 Parent: ``ProcessPool(...)`` before any loop -> ``async with`` -> (reload)* -> exit. Child: *serve* -> Intake.run.
 """
