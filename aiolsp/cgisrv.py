@@ -319,7 +319,6 @@ def serve(options: argparse.Namespace) -> None:
 
     async def supervise(pool: ProcessPool) -> None:
         async with SignalReceiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals, pool:
-            await pool.serving()
             ready(pool.addresses)
             await pool.run(signals)
 

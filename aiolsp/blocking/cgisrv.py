@@ -378,7 +378,6 @@ def serve(options: argparse.Namespace) -> None:
         adopt=True,
     )
     with directory, places, SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals, pool:
-        pool.serving()
         ready(pool.addresses)
         pool.run(signals)
 
