@@ -30,8 +30,8 @@ CONNECTION, DRAIN = b"c", b"d"
 READY, LEAVING, TAKEN, REFUSED = b"r", b"l", b"t", b"n"
 """What a child says: I serve; let me go; I have the connection; I could not take it, for want of a descriptor."""
 
-BIRTH = struct.Struct("=II")
-"""What a child is born with: the index of its slot, its generation."""
+BIRTH = struct.Struct("=III")
+"""What a child is born with: the index of its slot, its generation, its place."""
 
 UNANSWERED = 64
 """Connections that a child may have been sent and not answered yet."""

@@ -24,11 +24,17 @@ Serve: TypeAlias = "Callable[[Intake], Awaitable[None]]"
 
 
 class Intake:
-    """A child's connections: ``await intake.run(protocol_factory)`` in what the pool was given as *serve*."""
+    """A child's connections: ``await intake.run(protocol_factory)`` in what the pool was given as *serve*.
 
-    def __init__(self, channel: Channel, listeners: list[socket.socket], index: int, generation: int) -> None:
+    ``index`` is its slot, which it shares with the one that it succeeds while that drains; ``place`` is its alone.
+    """
+
+    def __init__(
+        self, channel: Channel, listeners: list[socket.socket], index: int, generation: int, place: int
+    ) -> None:
         self.index = index
         self.generation = generation
+        self.place = place
         self._channel = channel
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()

@@ -220,7 +220,8 @@ class ProcessPool:
         try:
             ours, theirs = Channel.pair()
             try:
-                token = self._zygote.spawn(BIRTH.pack(worker.index, worker.generation), [theirs.fileno(), *listeners])
+                birth = BIRTH.pack(worker.index, worker.generation, worker.place)
+                token = self._zygote.spawn(birth, [theirs.fileno(), *listeners])
             except BaseException:
                 ours.close()
                 raise

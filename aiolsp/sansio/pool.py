@@ -12,6 +12,7 @@ Time comes in as an argument, in seconds of any steady clock. Each method return
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -43,10 +44,11 @@ class State(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One process of the pool."""
+    """One process of the pool; no other that lives has its *place*, a number below *max_processes*."""
 
     index: int
     generation: int
+    place: int
     born: float
     state: State = State.STARTING
     handed: int = 0
@@ -98,6 +100,8 @@ class PoolPlan:
         self.workers: list[Worker] = []
         self.generation = 0
         self.closing = False
+        self.on_gone: Callable[[Worker], object] | None = None
+        """Told of each worker whose process is no more, before its place is given to another."""
         self._max = max_processes
         self.grace = grace
         self._slots = [_Slot() for _ in range(processes)]
@@ -145,6 +149,8 @@ class PoolPlan:
         told = worker.state is State.DRAINING
         worker.state = State.GONE
         self.workers.remove(worker)
+        if self.on_gone is not None:
+            self.on_gone(worker)
         slot = self._slots[worker.index]
         if worker in (slot.worker, slot.successor):
             slot.failures = 0 if told or now - worker.born >= STEADY else slot.failures + 1
@@ -193,7 +199,9 @@ class PoolPlan:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _fork(self, index: int, now: float) -> Decision:
-        worker = Worker(index, self.generation, now, kill_at=now + LONGEST_START)
+        taken = {worker.place for worker in self.workers}
+        place = next(place for place in range(self._max) if place not in taken)
+        worker = Worker(index, self.generation, place, now, kill_at=now + LONGEST_START)
         self.workers.append(worker)
         slot = self._slots[index]
         if slot.worker is None:

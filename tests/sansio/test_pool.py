@@ -181,6 +181,11 @@ class Pool(RuleBasedStateMachine):
         assert len(self.plan.workers) <= self.most
 
     @invariant()
+    def no_two_have_one_place(self) -> None:
+        places = [worker.place for worker in self.plan.workers]
+        assert len(set(places)) == len(places) and all(0 <= place < self.most for place in places)
+
+    @invariant()
     def whoever_is_picked_is_ready(self) -> None:
         worker = self.plan.pick()
         assert worker is None or worker.state is State.READY

@@ -41,12 +41,16 @@ class Intake:
                         ...
                 intake.tick(time.monotonic())
 
-    Once ``draining``, it takes no more, and all that came has been handed to *on_accept*.
+    Once ``draining``, it takes no more, and all that came has been handed to *on_accept*. ``index`` is its slot, which
+    it shares with the one that it succeeds while that drains; ``place`` is its alone.
     """
 
-    def __init__(self, channel: Channel, listeners: Sequence[socket.socket], index: int, generation: int) -> None:
+    def __init__(
+        self, channel: Channel, listeners: Sequence[socket.socket], index: int, generation: int, place: int
+    ) -> None:
         self.index = index
         self.generation = generation
+        self.place = place
         self.draining = False
         self._channel = channel
         self._listeners = listeners

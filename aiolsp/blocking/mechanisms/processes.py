@@ -222,7 +222,7 @@ class ProcessPool:
         try:
             pid = fork({theirs.fileno(), *self._shared, *(listener.fileno() for listener in listeners)})
             if pid == 0:
-                live(self._serve, Intake(theirs, listeners, worker.index, worker.generation))
+                live(self._serve, Intake(theirs, listeners, worker.index, worker.generation, worker.place))
             process = _held(pid)
         except OSError as error:
             ours.close()
