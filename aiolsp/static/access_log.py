@@ -6,11 +6,14 @@ nobody empties: then lines are dropped and counted, and the server goes on.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from aiolsp.http1.messages import Request
@@ -201,11 +204,30 @@ class AccessLog:
 
     def _write_lines(self, lines: list[str]) -> None:
         data = ("\n".join(lines) + "\n").encode()
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:
-                # Whoever shares this pipe or terminal has made it non-blocking.
-                writable = select.poll()
-                writable.register(self._fd, select.POLLOUT)
-                writable.poll()
+        with _alone(self._fd):
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:
+                    # Whoever shares this pipe or terminal has made it non-blocking.
+                    writable = select.poll()
+                    writable.register(self._fd, select.POLLOUT)
+                    writable.poll()
+
+
+@contextmanager
+def _alone(fd: int) -> Iterator[None]:
+    """Keep other processes that log to the file, pipe or terminal *fd* from writing into the middle of a line.
+
+    write(2) to a pipe is whole up to PIPE_BUF, 4096 bytes; lines may be longer. A record lock (fcntl(2)) belongs to the
+    process, and goes with it when it is killed.
+    """
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+    except OSError:  # what cannot be locked is written all the same
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.lockf(fd, fcntl.LOCK_UN)

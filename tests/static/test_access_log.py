@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given, settings
@@ -150,3 +155,26 @@ def test_records_of_many_threads_are_all_written() -> None:
     os.close(writer)
     with open(reader, "rb") as pipe:
         assert pipe.read().count(b"\n") == 400
+
+
+WRITER = """
+import sys
+from aiolsp.static.access_log import AccessLog, LogRecord
+log = AccessLog(sys.stdout.fileno(), "common")
+for _ in range(50):
+    log.add(LogRecord("127.0.0.1", 0.0, b"GET", b"/" + sys.argv[1].encode() * 6000, (1, 1), 200, 5, None, None))
+log.close(20.0)
+"""
+
+
+def test_lines_of_several_processes_are_never_mixed() -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # less than a line: each is written in pieces
+    with ExitStack() as running:
+        for letter in "ab":
+            running.enter_context(subprocess.Popen([sys.executable, "-c", WRITER, letter], stdout=writer))
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            lines = pipe.read().splitlines()
+    kinds = Counter(re.sub(rb"(.)\1{5999} ", rb"\1 ", line.partition(b'"')[2]) for line in lines)
+    assert kinds == {b'GET /a HTTP/1.1" 200 5': 50, b'GET /b HTTP/1.1" 200 5': 50}
