@@ -25,6 +25,8 @@ from aiolsp.static.scripts import ScriptDirectoryError
 KIB = 1024
 MIB = 1024 * KIB
 
+ACCEPT = ("parent", "child", "reuseport")
+
 LOG_FORMATS = ("common", "combined", "json", "off")
 
 
@@ -76,8 +78,10 @@ def web_parser(*, blocking: bool = False) -> Parser:
         _add_programs(parser)
     _add_limits(parser)
     if not blocking:
+        _add_workers(parser)
         add_loop_option(parser)
     add_trace_options(parser)
+    parser.set_defaults(workers=1, accept="parent")
     add("--version", action="version", version=VERSION)
     return parser
 
@@ -125,6 +129,13 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-children", type=whole, default=16, metavar="N", help="how many at once; then 503 (16)")
 
 
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    help = "processes, which SIGHUP replaces one by one; auto: one for each core"
+    add("--workers", type=_workers, default=1, metavar="N", help=help)
+    add("--accept", choices=ACCEPT, default="parent", help="how they get connections (%(default)s)")
+
+
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """An option for each limit on clients; the help lists them in a block, to fit a screen."""
     told = []
@@ -151,6 +162,14 @@ def _at_least(kind: type[int] | type[float], least: float) -> Any:
     return number
 
 
+def _workers(text: str) -> int:
+    """A number of processes; ``auto``: the cores that this one may use. Raises ArgumentTypeError."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    number: int = _at_least(int, 1)(text)
+    return number
+
+
 def _page(text: str) -> str:
     """The path of a page as clients will write it. Raises ArgumentTypeError."""
     if not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" ?#"):
@@ -160,12 +179,14 @@ def _page(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where to listen and what to serve, as the command line says."""
+    """Where to listen, what to serve, and by how many processes, as the command line says."""
 
     directory: str
     host: str
     port: int
     unix: str | None
+    workers: int = 1
+    accept: str = "parent"
 
 
 @contextmanager
@@ -179,10 +200,11 @@ def explained(directory: str) -> Iterator[None]:
         raise UsageError(str(error)) from None
 
 
-def announce(addresses: Iterable[Address], url: str, root: Path) -> None:
+def announce(addresses: Iterable[Address], url: str, root: Path, *, processes: int = 1) -> None:
     """Print that the server is ready, and where."""
     ready(addresses)
-    say(f"{url} serves {root.resolve()}; Ctrl-C stops it")
+    by = f" by {processes} processes" if processes > 1 else ""
+    say(f"{url} serves {root.resolve()}{by}; Ctrl-C stops it")
 
 
 def raise_descriptor_limit() -> None:
@@ -192,7 +214,10 @@ def raise_descriptor_limit() -> None:
 
 
 def listening(options: argparse.Namespace) -> Listening:
-    """The directory and the address that *options* mean. Raises UsageError if they name two of either."""
+    """The directory, the address and the processes that *options* mean.
+
+    Raises UsageError if they name two of either, or a way to accept that the address does not have.
+    """
     ports = [word for word in options.where if word.isascii() and word.isdigit() and not os.path.isdir(word)]
     directories = [word for word in options.where if word not in ports]
     if options.directory is not None:
@@ -205,7 +230,10 @@ def listening(options: argparse.Namespace) -> Listening:
         port = port_number(ports[0]) if ports else 8080
     except argparse.ArgumentTypeError as error:
         raise UsageError(str(error)) from None
-    return Listening(directories[0] if directories else ".", options.host, port, options.unix)
+    if options.accept == "reuseport" and options.unix is not None:
+        raise UsageError("a unix socket has no --accept reuseport")
+    directory = directories[0] if directories else "."
+    return Listening(directory, options.host, port, options.unix, options.workers, options.accept)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

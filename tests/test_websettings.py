@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from aiolsp.cli import UsageError
 from aiolsp.http1.limits import Limits
+from aiolsp.sansio import pool
 from aiolsp.static.access_log import FORMATS
 from aiolsp.static.policy import Policy
-from aiolsp.websettings import LOG_FORMATS, Listening, Settings, listening, settings_of, web_parser
+from aiolsp.websettings import ACCEPT, LOG_FORMATS, Listening, Settings, listening, settings_of, web_parser
 
 
 def told(*words: str) -> Settings:
@@ -97,6 +99,14 @@ def test_the_machinery_can_be_set() -> None:
     assert read == Settings(threads=2, max_queue=3, cache_size=0, cache_file=0, cache_valid=0.5, grace=0.0, log="json")
 
 
+def test_processes_and_pages_can_be_asked_for() -> None:
+    assert (where().workers, where().accept) == (1, "parent")
+    assert (where("--workers", "3", "--accept", "child").workers, where("--accept", "child").accept) == (3, "child")
+    assert where("--workers", "auto").workers == len(os.sched_getaffinity(0))
+    assert (told("--status", "/s", "--health", "/h/z").status, told("--health", "/h").health) == ("/s", "/h")
+    assert ACCEPT == pool.ACCEPT
+
+
 def test_fields_are_taken_as_written_in_their_order() -> None:
     words = ["--header", "X-A:1", "--header", "x-a: \t two words \t", "--header", "X-C:", "--header", "X-D: a:b ü"]
     pairs = ((b"X-A", b"1"), (b"x-a", b"two words"), (b"X-C", b""), (b"X-D", "a:b ü".encode()))
@@ -136,6 +146,14 @@ def test_what_cannot_be_sent_or_kept_is_refused_in_one_line(words: list[str]) ->
     "words",
     [
         ["--threads", "0"],
+        ["--workers", "0"],
+        ["--workers", "many"],
+        ["--accept", "all"],
+        ["--status", "status"],
+        ["--status", ""],
+        ["--status", "/a b"],
+        ["--health", "/health?x"],
+        ["--health", "/ü"],
         ["--threads", "two"],
         ["--max-queue", "-1"],
         ["--max-connections", "0"],

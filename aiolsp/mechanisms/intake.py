@@ -101,6 +101,10 @@ class Intake:
 
 def be_child(serve: Serve, loop: str, payload: bytes, descriptors: list[int]) -> int:
     """What the zygote runs in each child: *serve* on a new event loop; its exit status."""
+    # A terminal's hang-up, or a supervisor's SIGTERM, comes to the whole group, and is the parent's to act on: it must
+    # not end a child that has begun to finish what it has. Programs that a child starts have neither handler.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, _nothing)
 
     async def main() -> None:
         channel = Channel(socket.socket(fileno=descriptors[0]))
@@ -112,3 +116,7 @@ def be_child(serve: Serve, loop: str, payload: bytes, descriptors: list[int]) ->
 
     run(main(), loop=loop)
     return 0
+
+
+def _nothing(number: int, frame: object) -> None:
+    """A signal that somebody else acts on."""

@@ -52,6 +52,7 @@ class Metrics:
     timers: int = _metric("Timers in the list.")
     cache_entries: int = _metric("Small files in memory.")
     cache_bytes: int = _metric("Memory that they take.")
+    programs: int = _metric("Programs that run (CGI).")
     draining: int = _metric("Whether it accepts no more and finishes what it has.", personal=True)
     pid: int = _metric("Process id.", personal=True)
     start_time_seconds: int = _metric("When it began to serve, in Unix time.", personal=True)

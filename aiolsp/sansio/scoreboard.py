@@ -18,10 +18,7 @@ The memory, in words of 8 bytes: rows x `metrics.NAMES`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics
-from aiolsp.sansio.tally import LocalTally, Tally
 
 WORD = 8
 
@@ -68,17 +65,3 @@ class Scoreboard:
 def memory_size(rows: int) -> int:
     """Bytes of memory that *rows* rows take."""
     return rows * len(NAMES) * WORD
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A worker's place among the others: its *row* of their scoreboard, and how it counts their common clients."""
-
-    scoreboard: Scoreboard
-    row: int
-    tally: Tally
-
-
-def sole_place() -> Place:
-    """The place of a worker that has no others beside it."""
-    return Place(Scoreboard(memoryview(bytearray(memory_size(1))), 1), 0, LocalTally())

@@ -7,19 +7,33 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from aiolsp.cli import execute
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver
-from aiolsp.websettings import announce, explained, listening, raise_descriptor_limit, settings_of, web_parser
-from aiolsp.websrv.server import WebServer
+from aiolsp.websettings import (
+    Listening,
+    Settings,
+    announce,
+    explained,
+    listening,
+    raise_descriptor_limit,
+    settings_of,
+    web_parser,
+)
+from aiolsp.websrv.server import WebServer, close_root, leave, listen_at, open_root, url_of
+from aiolsp.websrv.workers import Workers
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is in flight; a second signal cuts it."""
-    where, settings = listening(options), settings_of(options)
+async def serve(where: Listening, settings: Settings) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP, then finish what is in flight; a second signal cuts it.
+
+    One process has no other to replace it: a SIGHUP is the terminal's end, unless it is ignored (nohup).
+    """
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
-    async with SignalReceiver(signal.SIGINT, signal.SIGTERM) as signals:
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    async with SignalReceiver(signal.SIGINT, signal.SIGTERM, *hangup) as signals:
         with explained(where.directory):
             await server.__aenter__()
         announce(server.addresses, server.url, server.root)
@@ -33,10 +47,37 @@ async def serve(options: argparse.Namespace) -> None:
         await closing
 
 
+def serve_by_workers(where: Listening, settings: Settings, loop: str) -> None:
+    """The same by several processes, which SIGHUP replaces one by one."""
+    with explained(where.directory):
+        close_root(open_root(where.directory, settings))
+    address = where.host, where.port, where.unix
+    listeners = listen_at(*address, reuse_port=where.accept == "reuseport")
+    try:
+        workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept, loop=loop)
+        run(_supervise(workers, where), loop=loop)
+    finally:
+        leave(*address)
+
+
+async def _supervise(workers: Workers, where: Listening) -> None:
+    async with SignalReceiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        announce(workers.addresses, url_of(workers.addresses[0]), Path(where.directory), processes=where.workers)
+        await workers.run(signals)
+
+
+def _start(options: argparse.Namespace) -> None:
+    where, settings = listening(options), settings_of(options)
+    if where.workers > 1:
+        serve_by_workers(where, settings, options.loop)
+    else:
+        run(serve(where, settings), loop=options.loop)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the web server; the exit status."""
     raise_descriptor_limit()
-    return execute(web_parser(), argv, lambda options: run(serve(options), loop=options.loop))
+    return execute(web_parser(), argv, _start)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ DYING = 2.0
 
 
 class Gateway:
-    """The programs of one server: at most ``settings.max_children`` at once.
+    """The programs of one server: at most ``settings.max_children`` at once, those of other workers included.
 
     What they complain of goes to the access log, or to stderr if there is none.
     """
@@ -69,9 +69,14 @@ class Gateway:
         self.scripts = scripts
         self.timeout = service.settings.cgi_timeout
         self._log = service.log or AccessLog(sys.stderr.fileno(), "common")
-        self._places = Places(service.settings.max_children)
+        self._places = service.shared.programs or Places(service.settings.max_children)
         self._running: dict[ProgramExchange, int] = {}
         self._emptied = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """Programs that run."""
+        return len(self._running)
 
     def exchange(self, connection: HttpConnection, request: Request) -> ProgramExchange | None:
         """What answers *request* by a program; None if none is meant, or can be had now (see `refusal`)."""

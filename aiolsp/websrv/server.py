@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from pathlib import Path
 
 from aiolsp.linux.listener import Address, format_address, listen, listen_unix
 from aiolsp.mechanisms.acceptor import Acceptor
-from aiolsp.static.access_log import AccessLog
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.scripts import Scripts
 from aiolsp.tracing import trace
@@ -49,25 +47,18 @@ class WebServer:
     @property
     def url(self) -> str:
         """Where the root is, for a client on this machine."""
-        address = self.addresses[0]
-        return f"http://{format_address(address)}/" if isinstance(address, tuple) else f"unix:{format_address(address)}"
+        return url_of(self.addresses[0])
 
     async def __aenter__(self) -> WebServer:
-        settings = self.settings
         with contextlib.ExitStack() as undo:
-            root, scripts = os.fspath(self.root), None
-            if settings.cgi or settings.cgi_dir is not None:
-                scripts = Scripts(root, settings.cgi_dir)
-                undo.callback(scripts.close)
-            document_root = DocumentRoot(root, settings.policy, small=settings.cache_file, scripts=scripts)
-            undo.callback(document_root.close)
-            listeners = self._listen()
+            document_root = open_root(self.root, self.settings)
+            undo.callback(close_root, document_root)
+            listeners = listen_at(*self._where)
             for listener in listeners:
                 undo.callback(listener.close)
-            log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
+            service = self._service = Service(document_root, self.settings)
             undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
-        service = self._service = Service(document_root, settings, log)
         self._acceptor = Acceptor(listeners, lambda: HttpConnection(service), admit=lambda *_: service.admits())
         self._acceptor.start()
         self._closing = None
@@ -85,41 +76,72 @@ class WebServer:
 
     def abort(self) -> None:
         """Cut every connection at once."""
-        for connection in tuple(self._service.connections):
-            connection.abort()
-
-    def _listen(self) -> list[socket.socket]:
-        host, port, unix = self._where
-        return [listen_unix(unix)] if unix is not None else listen(host, port)
+        self._service.abort()
 
     async def _close(self, grace: float) -> None:
-        service = self._service
-        service.draining = True
         await self._acceptor.finish()
-        self._unlink()
-        # A request that the kernel holds already is in flight as well: let the loop read it first.
-        for _ in range(2):
-            await asyncio.sleep(0)
-        if trace.on:
-            why = f"finish what is in flight within {grace} s"
-            trace.event("=", "drain", why=why, connections=len(service.connections))
-        for connection in tuple(service.connections):
-            connection.drain()
-        later = service.loop.call_later(min(FRESH, grace), self._drain_fresh)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await service.empty()
-        later.cancel()
-        self.abort()
-        await service.empty()
-        await service.close()
+        leave(*self._where)
+        await finish(self._service, grace)
 
-    def _drain_fresh(self) -> None:
-        for connection in tuple(self._service.connections):
-            connection.drain(fresh_too=True)
 
-    def _unlink(self) -> None:
-        unix = self._where[2]
-        if unix is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(unix)
+def open_root(root: str | os.PathLike[str], settings: Settings) -> DocumentRoot:
+    """The directory *root*, open, and that of its programs. Raises OSError if one is none, ScriptDirectoryError."""
+    path = os.fspath(root)
+    scripts = Scripts(path, settings.cgi_dir) if settings.cgi or settings.cgi_dir is not None else None
+    try:
+        return DocumentRoot(path, settings.policy, small=settings.cache_file, scripts=scripts)
+    except BaseException:
+        if scripts is not None:
+            scripts.close()
+        raise
+
+
+def close_root(root: DocumentRoot) -> None:
+    """Close what `open_root` opened."""
+    root.close()
+    if root.scripts is not None:
+        root.scripts.close()
+
+
+def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Listeners on the socket at *unix*, or else on *host* and *port*. Raises ListenError."""
+    return [listen_unix(unix)] if unix is not None else listen(host, port, reuse_port=reuse_port)
+
+
+def leave(host: str, port: int, unix: str | None) -> None:
+    """After the last listener there is closed: remove what is left of it in the file system."""
+    if unix is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unix)
+
+
+def url_of(address: Address) -> str:
+    """Where the root is, for a client on this machine."""
+    return f"http://{format_address(address)}/" if isinstance(address, tuple) else f"unix:{format_address(address)}"
+
+
+async def finish(service: Service, grace: float) -> None:
+    """No connection comes any more: finish what is in flight within *grace* seconds, cut the rest, close *service*."""
+    service.draining = True
+    service.publish()
+    # A request that the kernel holds already is in flight as well: let the loop read it first.
+    for _ in range(2):
+        await asyncio.sleep(0)
+    if trace.on:
+        why = f"finish what is in flight within {grace} s"
+        trace.event("=", "drain", why=why, connections=len(service.connections))
+    for connection in tuple(service.connections):
+        connection.drain()
+    later = service.loop.call_later(min(FRESH, grace), _drain_fresh, service)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            await service.empty()
+    later.cancel()
+    service.abort()
+    await service.empty()
+    await service.close()
+
+
+def _drain_fresh(service: Service) -> None:
+    for connection in tuple(service.connections):
+        connection.drain(fresh_too=True)

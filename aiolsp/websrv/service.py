@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,12 @@ from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
-from aiolsp.sansio.scoreboard import Place, sole_place
 from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
 from aiolsp.static.pages import Pages
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import Entry, FileCache, Key
@@ -58,15 +59,13 @@ class ReadyAnswer:
 
 
 class Service:
-    """Shared by the connections of one server, on the loop's thread; *place* is its own among other workers."""
+    """Shared by the connections of one server, on the loop's thread, and what it has in common with other workers."""
 
-    def __init__(
-        self, root: DocumentRoot, settings: Settings, log: AccessLog | None, place: Place | None = None
-    ) -> None:
+    def __init__(self, root: DocumentRoot, settings: Settings, shared: Shared | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.root = root
         self.settings = settings
-        self.log = log
+        self.log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
         # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
         self.timers = TimerDriver(self.loop, resolution=0.1)
@@ -75,10 +74,10 @@ class Service:
         self.connections: set[HttpConnection] = set()
         self.cache = FileCache(settings.cache_size)
         self.draining = False
-        self._place = sole_place() if place is None else place
+        self.shared = unshared() if shared is None else shared
         limits = settings.limits
-        self.crowd = Crowd(limits.max_connections, limits.max_per_address, self._place.tally)
-        self.metrics = self._place.scoreboard.resume(self._place.row)
+        self.crowd = Crowd(limits.max_connections, limits.max_per_address, self.shared.tally)
+        self.metrics = self.shared.scoreboard.resume(self.shared.row)
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
         self._pages = Pages(settings.status, settings.health, settings.policy)
         self._hot_size = 0
@@ -104,6 +103,11 @@ class Service:
         self.clock.wake()
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def abort(self) -> None:
+        """Cut every connection at once."""
+        for connection in tuple(self.connections):
+            connection.abort()
 
     async def empty(self) -> None:
         """Wait until no connection is left."""
@@ -158,7 +162,7 @@ class Service:
             return self._pages.health(draining=self.draining)
         if self._pages.is_status(request, connection.peer):
             self.publish()
-            return self._pages.status(request, self._place.scoreboard.workers())
+            return self._pages.status(request, self.shared.scoreboard.workers())
         return None
 
     def _answer_file(self, connection: HttpConnection, request: Request) -> None:
@@ -276,8 +280,9 @@ class Service:
         metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
         metrics.timers = len(self.timers.timers)
         metrics.cache_entries, metrics.cache_bytes = len(self.cache), self.cache.used
+        metrics.programs = 0 if self._gateway is None else self._gateway.running
         metrics.draining = self.draining
-        self._place.scoreboard.publish(self._place.row, metrics)
+        self.shared.scoreboard.publish(self.shared.row, metrics)
 
     def note(self, connection: Answering, request: Request | None, status: int, size: int) -> None:
         """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""

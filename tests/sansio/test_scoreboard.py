@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aiolsp.linux.shm import SharedMemory
 from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics, in_all
-from aiolsp.sansio.scoreboard import Scoreboard, memory_size, sole_place
+from aiolsp.sansio.scoreboard import Scoreboard, memory_size
 
 ROWS = 3
 
@@ -73,9 +73,3 @@ def test_processes_see_each_others_rows() -> None:
 def test_too_little_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="2 rows need"):
         Scoreboard(memoryview(bytearray(memory_size(2) - 1)), 2)
-
-
-def test_who_is_alone_has_a_place_of_its_own() -> None:
-    one, other = sole_place(), sole_place()
-    one.scoreboard.publish(one.row, Metrics(pid=1))
-    assert other.scoreboard.workers() == {}

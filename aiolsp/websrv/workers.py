@@ -1,0 +1,115 @@
+"""The web server as several processes on one address: a parent that serves nobody, workers that share what they count.
+
+Book p. 289 (the pool of processes) over p. 301 (the pool of threads).
+
+Facts (2 workers, 2 cores, this kernel)
+    - Most clients keep their connection: who gets 16 of them at once serves these for long. Of such a burst ``child``
+      gave 0-4 to one worker and 12-16 to the other, ``reuseport`` 6-10 by its hash, ``parent`` 8 and 8.
+    - One connection with one request costs 150 us of CPU time in all under ``child``, 220 us under ``reuseport``,
+      400 us under ``parent``, where the third process is the parent. A request more on it costs 10 us.
+Consequence
+    With connections that stay, an even spread is worth more than a cheap start; without, ``reuseport`` is.
+Decision
+    ``--accept parent`` by default. Each worker is the whole server, with a loop, threads and a cache of its own. In one
+    shared memory stand the rows of their numbers (sansio/scoreboard.py), so that any of them can answer for the status
+    of all, and of their clients (sansio/tally.py), so that the limits hold for all together; so does the bound on
+    programs (linux/places.py).
+Price
+    Threads, queue and cache once for each worker; who opens a connection for each request pays for the parent as well.
+
+Calling sequence: new, before any loop (it forks) -> run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+
+from aiolsp.linux.listener import Address
+from aiolsp.linux.places import Places
+from aiolsp.linux.shm import SharedMemory
+from aiolsp.mechanisms.intake import Intake
+from aiolsp.mechanisms.processes import ProcessPool
+from aiolsp.mechanisms.signals import SignalReceiver
+from aiolsp.sansio import scoreboard, tally
+from aiolsp.sansio.pool import Worker
+from aiolsp.sansio.scoreboard import Scoreboard
+from aiolsp.sansio.tally import SharedTally
+from aiolsp.static.scripts import ScriptDirectoryError
+from aiolsp.static.shared import Shared
+from aiolsp.websettings import Settings
+from aiolsp.websrv.connection import HttpConnection
+from aiolsp.websrv.server import finish, open_root
+from aiolsp.websrv.service import Service
+
+log = logging.getLogger("aiolsp.websrv")
+
+END = 2.0
+"""Seconds on top of the grace before a worker is killed: it cuts what is left by itself then, and writes its log."""
+
+
+class Workers:
+    """*count* workers that serve *root* to who connects to *listeners*, and twice as many while they are replaced.
+
+    Raises RuntimeError beside threads, OSError if there is not enough shared memory, or no process to be had.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        listeners: Sequence[socket.socket],
+        settings: Settings,
+        *,
+        count: int,
+        accept: str,
+        loop: str = "auto",
+    ) -> None:
+        self._root = root
+        self._settings = settings
+        self._rows = rows = 2 * count
+        numbers = scoreboard.memory_size(rows)
+        self._memory = SharedMemory("memfd", numbers + tally.memory_size(rows))
+        self._scoreboard = Scoreboard(self._memory.buffer[:numbers], rows)
+        self._tallies = self._memory.buffer[numbers:]
+        self._tally = SharedTally(self._tallies, rows)
+        self._programs = Places(settings.max_children)
+        self.pool = ProcessPool(
+            listeners,
+            self._serve,
+            processes=count,
+            max_processes=rows,
+            accept=accept,
+            grace=settings.grace + END,
+            loop=loop,
+        )
+        self.pool.plan.on_gone = self._ended
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where they can be reached."""
+        return self.pool.addresses
+
+    async def run(self, signals: SignalReceiver) -> None:
+        """Until SIGINT or SIGTERM, replacing the workers at each SIGHUP. Raises PoolFailed."""
+        async with self.pool:
+            await self.pool.run(signals)
+
+    def _ended(self, worker: Worker) -> None:
+        self._scoreboard.vacate(worker.place)
+        self._tally.vacate(worker.place)
+
+    async def _serve(self, intake: Intake) -> None:
+        """What each worker does."""
+        tally = SharedTally(self._tallies, self._rows, intake.place)
+        shared = Shared(self._scoreboard, intake.place, tally, self._programs)
+        try:
+            service = Service(open_root(self._root, self._settings), self._settings, shared)
+        except (OSError, ScriptDirectoryError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else error
+            log.error("cannot serve %s: %s", self._root, reason)
+            raise SystemExit(1) from None
+        service.publish()
+        await intake.run(lambda: HttpConnection(service), admit=lambda *_: service.admits())
+        await finish(service, self._settings.grace)
