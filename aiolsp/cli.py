@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aiolsp import __version__
 from aiolsp.catalog import PROGRAMS, Option, Program
@@ -39,6 +39,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message* as one line on stderr and exit with status 2."""
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (--help lists the options)\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            # Up to Python 3.12 argparse takes the value of --name=-- for the end of the options, and gives [] instead.
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
 
 
 def program_parser(name: str, *, blocking: bool = False) -> Parser:

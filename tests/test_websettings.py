@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiolsp.cli import UsageError
@@ -179,6 +179,7 @@ def test_a_value_of_another_kind_is_one_line_and_status_2(words: list[str], caps
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
+@example("--")
 def test_any_field_is_sent_as_one_line_or_refused(text: str) -> None:
     try:
         ((name, value),) = told("--header=" + text).policy.headers
