@@ -19,7 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.static import access_log
-from aiolsp.static.access_log import AccessLog, LogRecord, format_combined, format_common, format_json, printable
+from aiolsp.static.access_log import (
+    AccessLog,
+    LogRecord,
+    Remark,
+    format_combined,
+    format_common,
+    format_json,
+    format_remark,
+    printable,
+)
 from faults import wait_until
 from harness import DEADLINE
 
@@ -89,6 +98,21 @@ def log_into_pipe(
     use(log)
     log.close(grace)
     return reader, writer
+
+
+def test_a_remark_is_one_line_among_the_records_whatever_it_says() -> None:
+    remark = Remark(b"/cgi-bin/x", b'File "x", line 1\n\x1b[31m127.0.0.1 - - \xff\xc3\xbc')
+    assert format_remark(remark) == r'/cgi-bin/x: File "x", line 1\n\x1b[31m127.0.0.1 - - \xffü'
+    for form in ("combined", "json"):
+        reader, writer = os.pipe()
+        log = AccessLog(writer, form)
+        log.add(RECORD)
+        log.remark(remark)
+        log.close(DEADLINE)
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            _, line, end = pipe.read().split(b"\n")
+        assert end == b"" and (form != "json" or json.loads(line)["subject"] == "/cgi-bin/x")
 
 
 def test_a_log_that_is_closed_has_written_what_it_took() -> None:
