@@ -72,6 +72,7 @@ class RequestParser:
         "_body",
         "_empty_lines",
         "_good_host",
+        "_head",
         "_head_left",
         "_lines",
         "_looked",
@@ -105,6 +106,7 @@ class RequestParser:
         self._version: Version = HTTP_1_1
         self._authority: bytes | None = None
         self._pairs: list[Pair] = []
+        self._head: bytes | bytearray = b""
         self._body: BodyReader = NO_BODY
 
     @property
@@ -144,6 +146,7 @@ class RequestParser:
         if fault:
             return self._fail(events, fault)
         self._head_left -= len(line) + 2
+        self._head = bytearray(line + b"\r\n")
         self._advance(Seen.REQUEST_LINE)
         return True
 
@@ -157,6 +160,7 @@ class RequestParser:
         if status is LineStatus.BAD:
             return self._fail(events, ProtocolError(400, f"{BAD_BYTE} in a field line"))
         if not line:
+            self._head += b"\r\n"
             return self._end_head(events)
         pair = field_pair(line)
         if pair is None:
@@ -165,6 +169,7 @@ class RequestParser:
             return self._fail(events, ProtocolError(431, f"more than {self.limits.max_fields} fields"))
         self._pairs.append(pair)
         self._head_left -= len(line) + 2
+        self._head += line + b"\r\n"
         self._advance(Seen.FIELD_LINE)
         return True
 
@@ -199,6 +204,7 @@ class RequestParser:
             return False
         self._lines.skip(len(head))
         self._pairs = pairs
+        self._head = head
         self.state = _AFTER_FIELDS
         return self._end_head(events)
 
@@ -227,6 +233,7 @@ class RequestParser:
         self._advance(Seen.BAD)
         self._lines.rest()
         self._pairs = []
+        self._head = b""
         return False
 
     def _advance(self, seen: Seen) -> None:
@@ -317,7 +324,9 @@ class RequestParser:
             # RFC 9112 3.2.2: the target's authority counts, whatever Host says.
             fields = fields.replaced(b"host", self._authority)
         keep_alive = _keeps_alive(fields, version)
-        return Request(self._method, self._target, version, fields, keep_alive, expects_continue, body is not NO_BODY)
+        has_body = body is not NO_BODY
+        head = bytes(self._head)
+        return Request(self._method, self._target, version, fields, keep_alive, expects_continue, has_body, head)
 
 
 _STEPS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import select
 import threading
 import time
@@ -31,6 +32,9 @@ RECORD_COST = 400
 
 LINES = 256
 """Lines that are formatted before they are written: escaped, a line may be four times as long as its record."""
+
+_TOLD = re.compile(rb"\r\n([Rr][Ee][Ff][Ee][Rr][Ee][Rr]|[Uu][Ss][Ee][Rr]-[Aa][Gg][Ee][Nn][Tt]):[ \t]*([^\r]*)")
+"""The field lines of a head that the log tells."""
 
 
 class LogRecord(NamedTuple):
@@ -55,6 +59,14 @@ class LogRecord(NamedTuple):
         fields = request.fields
         referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
         return cls(peer or "-", now, request.method, request.target, request.version, status, size, referer, agent)
+
+    def again(self, peer: str, head: bytes) -> LogRecord:
+        """The record of the same answer, given now to *peer* for *head*, the bytes of a request for the same."""
+        told: dict[bytes, bytes] = {}
+        for name, value in _TOLD.findall(head):
+            told.setdefault(name.lower(), value.rstrip())
+        referer, agent = told.get(b"referer"), told.get(b"user-agent")
+        return self._replace(peer=peer or "-", seconds=time.time(), referer=referer, agent=agent)
 
 
 def printable(data: bytes) -> str:

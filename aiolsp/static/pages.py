@@ -41,14 +41,18 @@ class Pages:
         """Whether *request*, from *peer* (a socket's address), is one for the status."""
         return (
             self._status is not None
-            and request.target.partition(b"?")[0] == self._status
+            and _path(request) == self._status
             and is_local(peer)
             and not any(name in request.fields for name in FORWARDED)
         )
 
     def is_health(self, request: Request) -> bool:
         """Whether *request* is one for the health."""
-        return self._health is not None and request.target.partition(b"?")[0] == self._health
+        return self._health is not None and _path(request) == self._health
+
+    def disputed(self, request: Request) -> bool:
+        """Whether *request* is for either page if the right client sends it: then its answer differs by client."""
+        return _path(request) in (self._status, self._health)
 
     def own(self, request: Request, peer: Any) -> bool:
         """Whether *request*, from *peer*, is one for either page."""
@@ -79,3 +83,7 @@ def is_local(peer: Any) -> bool:
     address = ipaddress.ip_address(peer[0].partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _path(request: Request) -> bytes:
+    return request.target.partition(b"?")[0]

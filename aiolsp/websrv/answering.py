@@ -33,7 +33,8 @@ from aiolsp.websrv.exchange import Exchange
 from aiolsp.websrv.transfer import Transfer
 
 if TYPE_CHECKING:
-    from aiolsp.websrv.service import ReadyAnswer, Service
+    from aiolsp.websrv.ready import ReadyAnswer
+    from aiolsp.websrv.service import Service
 
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
@@ -198,6 +199,11 @@ class Answering(asyncio.Protocol):
         if not self._keep_alive:
             return CLOSE
         return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the connection outlives the answer that is being given."""
+        return self._keep_alive
 
     def _put(self, data: bytes) -> None:
         self._output.append(data)

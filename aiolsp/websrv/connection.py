@@ -5,18 +5,18 @@ How an answer leaves, and how a connection ends, stands in answering.py.
 Book p. 304, listing 15-4; p. 318, listing 15-6.
 
 Facts
-    - Most requests of a busy client are, byte for byte, requests that it or others sent a moment ago.
+    - Most requests of a busy client are those of a moment ago, to the byte or but for fields that decide nothing.
     - Within one second the answers to these are the same bytes too (see clock.py).
     - A client may pipeline: many requests in one packet, whose answers must leave in their order (RFC 9112 9.3.2).
     - A client may send faster than it reads, stop reading, stop sending, or half-close and wait for its answer.
 Consequence
     The usual request needs no parser; the unusual one needs bounds on everything that could pile up.
 Decision
-    `data_received` looks the packet up among the ready answers and writes: no task, no future, no timer call. `_hot` is
-    that table while the connection is at rest and an empty one otherwise, so that one look-up decides. Everything else
-    goes the long way: input -> parser -> events -> one answer after the other, `_advance` being the only loop. It stops
-    while an answer waits for the disk, for a file to be sent, or for the client to read; then reading is paused as
-    well, so that a connection holds at most one packet of input.
+    `data_received` looks the packet up among the ready answers (ready.py) and writes: no task, no future, no timer
+    call. `_hot` is that table while the connection is at rest and an empty one otherwise, so that one look-up decides.
+    From the first head on that is not there, all goes the long way: input -> parser -> events -> one answer after the
+    other, `_advance` being the only loop. It stops while an answer waits for the disk, for a file to be sent, or for
+    the client to read; then reading is paused as well, so that a connection holds at most one packet of input.
 Price
     Two ways to answer; they share what builds the answer, and tests ask both the same questions.
 
@@ -36,7 +36,7 @@ from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
-from aiolsp.websrv.answering import NOTHING_HOT, Answering
+from aiolsp.websrv.answering import FLUSH, NOTHING_HOT, Answering
 
 if TYPE_CHECKING:
     from aiolsp.websrv.service import Service
@@ -54,8 +54,6 @@ class HttpConnection(Answering):
         self._parser = RequestParser(service.settings.limits)
         self._input: deque[bytes] = deque()
         self._events: deque[Event] = deque()
-        self._packet: bytes | None = None
-        self._requests_in_packet = 0
         self._fresh = True
 
     # Protocol interface
@@ -81,11 +79,27 @@ class HttpConnection(Answering):
             self._patience.last_activity = self._time()
             self._write(ready.payload)
             if self._service.log is not None:
-                self._service.log_again(self, ready)
+                self._service.log_again(self, data, ready)
             return
         if trace.on:
             trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._patience.phase.value}")
-        self._receive(data)
+        self._patience.last_activity = self._time()
+        if self._hot:
+            data = self._answer_ready(data)
+        if data:
+            self._receive(data)
+
+    def _answer_ready(self, data: bytes) -> bytes:
+        """Answer the requests that *data* begins with, as far as their answers are ready; the bytes that are left."""
+        taken = 0
+        while self._hot and (found := self._service.ready.find_first(data, taken, FLUSH)):
+            self._write(b"".join([ready.payload for _, ready in found]))
+            for head, ready in found:
+                ready.hits += 1
+                taken += len(head)
+                if self._service.log is not None:
+                    self._service.log_again(self, head, ready)
+        return data[taken:]
 
     def eof_received(self) -> bool:
         """The client will send nothing more; what it asked for is still owed to it (half-close)."""
@@ -173,14 +187,10 @@ class HttpConnection(Answering):
 
     def _receive(self, data: bytes) -> None:
         self._fresh = False
-        self._patience.last_activity = self._time()
         if self._closing:
             return
         if self._blocked:
             self.transport.pause_reading()
-        elif self._parser.between_messages:
-            self._packet = data
-            self._requests_in_packet = 0
         self._input.append(data)
         self._advance()
 
@@ -209,10 +219,8 @@ class HttpConnection(Answering):
                 # Its head is complete: what may be there of another one has a time of its own.
                 self._patience.phase = Phase.IDLE
                 self._request = event
-                self._requests_in_packet += 1
                 self._exchange = self._service.exchange(self, event)
                 if self._exchange is not None:
-                    self._packet = None
                     self._hot = NOTHING_HOT
                 elif event.expects_continue:
                     self._expect(event)
@@ -246,7 +254,6 @@ class HttpConnection(Answering):
 
     def _rest(self) -> None:
         """Nothing to do until the client sends: wait for as long as what it has begun allows."""
-        self._packet = None
         if self._closing:
             return
         if self._ended:
@@ -256,7 +263,7 @@ class HttpConnection(Answering):
             if not self._keep_alive:  # the server stops, and the client has taken what it was owed
                 self._finish()
                 return
-            self._hot = self._service.hot
+            self._hot = self._service.ready.table
             if self._patience.phase is not Phase.IDLE:
                 self._enter(Phase.IDLE)
         else:
@@ -265,12 +272,6 @@ class HttpConnection(Answering):
             if self._patience.phase is not waiting_for:
                 self._enter(waiting_for)
         self.transport.resume_reading()
-
-    def sole_packet(self, request: Request) -> bytes | None:
-        """The packet that *request* came in, if nothing else was in it and its answer has no other state."""
-        alone = self._packet is not None and self._requests_in_packet == 1 and not (self._events or self._input)
-        plain = self._keep_alive and request.keep_alive and not request.has_body
-        return self._packet if alone and plain and self._parser.between_messages else None
 
     def _stop_answering(self) -> None:
         self._closing = True

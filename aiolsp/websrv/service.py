@@ -29,6 +29,7 @@ from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.cgi import Gateway
 from aiolsp.websrv.clock import SecondClock
 from aiolsp.websrv.exchange import Exchange
+from aiolsp.websrv.ready import LARGEST, ReadyAnswer, ReadyAnswers
 
 if TYPE_CHECKING:
     from aiolsp.websrv.answering import Answering
@@ -37,25 +38,7 @@ if TYPE_CHECKING:
 STUCK = 0.5
 """Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
 
-HOT_PAYLOAD = 64 * 1024
-"""Bytes of an answer that is kept ready, at the most."""
-
-HOT_SIZE = 16 * 1024 * 1024
-"""Bytes of all ready answers and their requests; they live for a second at the most."""
-
 Waiter = tuple["HttpConnection", Request]
-
-
-class ReadyAnswer:
-    """The bytes that answer a request until the second is over, and how often they did."""
-
-    __slots__ = ("hits", "payload", "record", "status")
-
-    def __init__(self, status: int, payload: bytes, record: LogRecord | None) -> None:
-        self.status = status
-        self.payload = payload
-        self.record = record
-        self.hits = 0
 
 
 class Service:
@@ -70,9 +53,9 @@ class Service:
         # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
         self.timers = TimerDriver(self.loop, resolution=0.1)
         self.clock = SecondClock(self._end_second)
-        self.hot: dict[bytes, ReadyAnswer] = {}
         self.connections: set[HttpConnection] = set()
         self.cache = FileCache(settings.cache_size)
+        self.ready = ReadyAnswers(settings.limits)
         self.draining = False
         self.shared = unshared() if shared is None else shared
         limits = settings.limits
@@ -80,7 +63,6 @@ class Service:
         self.metrics = self.shared.scoreboard.resume(self.shared.row)
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
         self._pages = Pages(settings.status, settings.health, settings.policy)
-        self._hot_size = 0
         self._loading: dict[Key, list[Waiter]] = {}
         self._emptied: asyncio.Future[None] | None = None
         self._gateway = None if root.scripts is None else Gateway(self, root.scripts)
@@ -226,10 +208,9 @@ class Service:
 
     def _send_kept(self, connection: HttpConnection, request: Request, entry: Entry) -> None:
         answer = self._respond(entry.resource, request)
-        packet = connection.sole_packet(request)
         connection.send(request, answer)
-        if packet is not None and self._fresh(entry):
-            self._keep_hot(packet, connection, request, answer)
+        if self._fresh(entry):
+            self._keep_ready(connection, request, answer)
 
     def _respond(self, resource: Resource, request: Request) -> Answer:
         limits = self.settings.limits
@@ -249,28 +230,26 @@ class Service:
             return entry.checked + valid >= self.clock.next_tick
         return entry.checked + valid > self.loop.time()
 
-    def _keep_hot(self, packet: bytes, connection: HttpConnection, request: Request, answer: Answer) -> None:
-        if trace.on or self.settings.cache_valid < 1 or answer.size > HOT_PAYLOAD:
+    def _keep_ready(self, connection: HttpConnection, request: Request, answer: Answer) -> None:
+        if trace.on or self.settings.cache_valid < 1 or answer.size > LARGEST:
             return
+        if not request.head or request.has_body or not connection.keeps_alive or self._pages.disputed(request):
+            return  # then there is more to the answer than the head that it answers
         head = answer.head.render(self.clock.date(), connection.connection_field(request))
         body = b"" if request.method == b"HEAD" else answer.ready
-        self._hot_size += len(packet) + len(head) + len(body)
-        if self._hot_size > HOT_SIZE:
-            return
         record = None if self.log is None else LogRecord.of("", request, answer.status, len(body))
-        self.hot[packet] = ReadyAnswer(answer.status, head + body, record)
+        self.ready.keep(request.head, answer.status, head + body, record)
 
     def _end_second(self) -> None:
         self.publish()
-        self.hot.clear()
-        self._hot_size = 0
+        self.ready.forget()
 
     # The status and the access log
 
     def publish(self) -> None:
         """Bring the metrics up to date and let the other workers see them."""
         metrics = self.metrics
-        for ready in self.hot.values():
+        for ready in self.ready.table.values():
             hits, ready.hits = ready.hits, 0
             metrics.ready_hits_total += hits
             metrics.requests_total += hits
@@ -291,10 +270,10 @@ class Service:
         if self.log is not None and (request is None or not self._pages.own(request, connection.peer)):
             self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
 
-    def log_again(self, connection: HttpConnection, ready: ReadyAnswer) -> None:
-        """Log an answer that was kept ready."""
+    def log_again(self, connection: HttpConnection, head: bytes, ready: ReadyAnswer) -> None:
+        """Log an answer to *head* that was kept ready."""
         assert self.log is not None and ready.record is not None
-        self.log.add(ready.record._replace(peer=host_of(connection.peer) or "-", seconds=time.time()))
+        self.log.add(ready.record.again(host_of(connection.peer), head))
 
     async def close(self) -> None:
         """After the last connection: end programs, threads and timers, and let go of the directory."""

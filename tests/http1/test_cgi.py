@@ -263,6 +263,7 @@ def test_a_chunked_body_must_be_counted() -> None:
 def test_a_local_redirect_is_a_request_without_a_body(method: str, then: bytes) -> None:
     asked = parsed(f"{method} /x HTTP/1.1", "Host: a", "Content-Length: 3", "Content-Type: b/c", "Accept: d/e")
     again = redirected(asked, b"/y?z")
+    assert again.head == b"", "no client sent it"
     assert (again.method, again.target, again.has_body) == (then, b"/y?z", False)
     assert list(again.fields) == [(b"host", b"a"), (b"accept", b"d/e")]
 

@@ -321,7 +321,8 @@ def test_what_was_written_is_read_back(messages: list[tuple[list[tuple[bytes, by
 
 
 def test_a_request_has_its_parts() -> None:
-    request = request_of(parse(head(b"GET /a%20?b HTTP/1.0", b"X:  y ", b"X: z", host=None)))
+    data = head(b"GET /a%20?b HTTP/1.0", b"X:  y ", b"X: z", host=None)
+    request = request_of(parse(b"\r\n" + data))
     assert request == Request(
         method=b"GET",
         target=b"/a%20?b",
@@ -330,6 +331,7 @@ def test_a_request_has_its_parts() -> None:
         keep_alive=False,
         expects_continue=False,
         has_body=False,
+        head=data,
     )
 
 

@@ -18,6 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiolsp.http1.limits import Limits
+from aiolsp.http1.messages import Request
+from aiolsp.http1.parser import RequestParser
 from aiolsp.static import access_log
 from aiolsp.static.access_log import (
     AccessLog,
@@ -66,6 +69,16 @@ def test_the_formats_are_those_that_log_readers_know() -> None:
 def test_what_could_not_be_read_is_a_dash() -> None:
     record = LogRecord("-", 0, b"", b"", (1, 1), 400, 0, None, None)
     assert format_combined(record) == '- - - [01/Jan/1970:00:00:00 +0000] "-" 400 - "-" "-"'
+
+
+def test_the_same_answer_to_another_head_is_told_with_the_fields_of_that_one() -> None:
+    head = b"GET /a?b HTTP/1.1\r\nHost: a\r\nUSER-agent:  b c \t\r\nX-Referer: no\r\nUser-Agent: second\r\n\r\n"
+    again = RECORD.again("192.0.2.2", head)
+    assert again == RECORD._replace(peer="192.0.2.2", seconds=again.seconds, referer=None, agent=b"b c")
+    assert abs(again.seconds - time.time()) < DEADLINE
+    request = RequestParser(Limits()).feed(head)[0]
+    assert isinstance(request, Request)
+    assert LogRecord.of("192.0.2.2", request, 206, 42)._replace(seconds=0) == again._replace(seconds=0)
 
 
 @settings(max_examples=200, deadline=None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiolsp.http1.messages import Fields
 from aiolsp.http1.target import parse_target
-from aiolsp.static.answer import Answer, respond
+from aiolsp.static.answer import DECIDING, Answer, respond
 from aiolsp.static.policy import Policy
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 
@@ -267,3 +267,28 @@ def test_whatever_is_asked_the_length_is_right(resource: Resource, pairs: list[t
     assert answer.status in (200, 206, 304, 412, 416)
     length = head(answer).get(b"Content-Length")
     assert length == (None if answer.status == 304 else b"%d" % len(body(answer)))
+
+
+def test_no_field_but_those_that_decide_is_looked_at(resource: Resource) -> None:
+    class Watched(Fields):
+        def __init__(self, *names: bytes) -> None:
+            super().__init__([(name, b"*" if name != b"range" else b"bytes=0-1") for name in names])
+            self.asked: set[bytes] = set()
+            self.get = self._watched_get  # type: ignore[assignment]
+
+        def _watched_get(self, name: bytes) -> bytes | None:
+            self.asked.add(name)
+            return self._first.get(name)
+
+        def combined(self, name: bytes) -> bytes | None:
+            self.asked.add(name)
+            return super().combined(name)
+
+        def __contains__(self, name: bytes) -> bool:
+            self.asked.add(name)
+            return super().__contains__(name)
+
+    for names in ((), (b"range",), (b"range", b"if-range"), (b"if-match",), (b"if-modified-since", b"range")):
+        fields = Watched(*names)
+        respond(resource, b"GET", fields, NOW)
+        assert fields.asked <= set(DECIDING)

@@ -106,3 +106,11 @@ def test_the_health_is_200_until_the_server_is_to_stop() -> None:
     pages = Pages(None, "/h", Policy())
     assert (pages.health(draining=False).status, pages.health(draining=False).ready) == (200, b"ok\n")
     assert pages.health(draining=True).status == 503
+
+
+def test_an_answer_that_depends_on_who_asks_is_told_apart() -> None:
+    pages = Pages("/status", "/healthz", Policy())
+    for target in (b"/status", b"/status?x", b"/healthz"):
+        assert pages.disputed(asked(target))
+    assert not pages.disputed(asked(b"/"))
+    assert not Pages(None, None, Policy()).disputed(asked(b"/status"))

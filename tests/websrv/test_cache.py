@@ -192,7 +192,7 @@ def test_what_ends_the_connection_is_never_kept_ready(loop_name: str, site: Path
                 peer.sendall(packet)
                 assert read_reply(peer).fields["connection"] == "close"
                 assert receive_to_end(peer) == b""
-        assert host.call(lambda: packet not in host.service.hot)
+        assert host.call(lambda: packet not in host.service.ready.table)
 
 
 def test_no_ready_answer_comes_while_another_is_owed_or_a_message_is_half_there(loop_name: str, site: Path) -> None:
@@ -233,11 +233,11 @@ def test_the_second_ends_what_was_kept_ready(loop_name: str, site: Path) -> None
 
 
 def test_ready_answers_are_bounded(loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiolsp.websrv.service.HOT_SIZE", 5000)
+    monkeypatch.setattr("aiolsp.websrv.ready.SIZE", 5000)
     with hosted(loop_name, site, Settings(threads=1, cache_valid=1000)) as host:
         peer, _ = host.connect()
         with peer:
             for number in range(100):
                 peer.sendall(request(f"/small.txt?{number}"))
                 receive_until(peer, SMALL)
-        assert host.call(lambda: sum(len(a) + len(b.payload) for a, b in host.service.hot.items())) <= 5000
+        assert host.call(lambda: sum(len(a) + len(b.payload) for a, b in host.service.ready.table.items())) <= 5000

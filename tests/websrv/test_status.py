@@ -61,7 +61,7 @@ def test_each_request_answer_and_connection_is_counted_once(loop_name: str, site
     assert grown["responses_2xx_total"] == 6 + 2
     assert (grown["responses_3xx_total"], grown["responses_4xx_total"], grown["responses_5xx_total"]) == (1, 2, 0)
     assert grown["ready_hits_total"] + grown["cache_hits_total"] + grown["cache_misses_total"] == 8
-    assert grown["cache_misses_total"] == 3 and grown["ready_hits_total"] <= 1
+    assert grown["cache_misses_total"] == 3 and grown["ready_hits_total"] <= 4
     assert (grown["cache_entries"], after["threads_busy"], after["queue_length"]) == (1, 0, 0)
     assert grown["cache_bytes"] > len(SMALL) and after["timers"] >= 1
     body = 5 * len(SMALL) + len(LARGE) + sum(len(replies[number].body) for number in (5, 8))

@@ -1,0 +1,58 @@
+"""What is left of a request's head without the fields that decide nothing: equal rests have equal answers.
+
+Facts
+    - Clients send a dozen fields with each request (User-Agent, Cookie, Referer, Accept-Language ...), and most of them
+      do not change what a server of files answers.
+    - A field line is right or wrong by itself, whatever stands around it (RFC 9112 5); only the lines whose meaning the
+      server looks at can contradict one another.
+    - One substitution by a compiled expression takes 2 us for a browser's head; the machine takes ten times that.
+Consequence
+    A head without some right lines that nobody looks at is understood, or refused, as the whole head is.
+Decision
+    `Sieve.rest` drops the lines that are right and decide nothing, and leaves all else as it came: request-line, lines
+    that decide, lines that are wrong, empty lines. It judges nothing. Who knows the answer to a head that was
+    dropped to the same rest, because the machine has read that one, may give the same answer.
+Price
+    The names that decide have to be known beforehand: those that `parser` asks for are FRAMING below, and who answers
+    must name all that it asks for itself.
+
+Why a rest without its lines cannot hide what they were part of: lines are only dropped whole, and never an empty one.
+So a rest that has one empty line, at its end, comes from bytes that have one empty line: if they end with it too, they
+are one head, and nothing follows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aiolsp.http1.grammar import field_name
+
+FRAMING = (b"host", b"connection", b"content-length", b"transfer-encoding", b"expect")
+"""The fields by which a request is delimited, refused, or kept alive: all that the request machine asks for."""
+
+END = b"\r\n\r\n"
+"""The end of a head."""
+
+
+class Sieve:
+    """Holds back the fields that *decide*, by their names in lower case."""
+
+    __slots__ = ("_expression",)
+
+    def __init__(self, decide: Iterable[bytes]) -> None:
+        names = b"|".join(_any_case(name) for name in decide)
+        # Possessive, since no line can match in two ways; and the CR LF before a line is dropped with it, because an
+        # expression that starts with bytes is searched for quickly.
+        self._expression = re.compile(
+            rb"\r\n(?!(?:" + names + rb"):)" + field_name + rb"+:[\t -~\x80-\xff]*+(?=\r\n)",
+        )
+
+    def rest(self, head: bytes) -> tuple[bytes, int]:
+        """What *head* is without the lines that decide nothing, and how many these are."""
+        return self._expression.subn(b"", head)
+
+
+def _any_case(name: bytes) -> bytes:
+    """An expression for *name* in any case; as sets of two letters it is twice as fast as with the flag."""
+    return b"".join(b"[%c%c]" % (code, code - 32) if chr(code).islower() else re.escape(bytes([code])) for code in name)

@@ -1,0 +1,90 @@
+"""Answers that are bytes already, for a second: what was answered a moment ago is answered again.
+
+Facts: within one second the answers to equal requests are equal bytes (clock.py). A busy client's requests are often
+equal to the byte; those of many clients differ, but mostly in fields that decide nothing (http1/sieve.py).
+Decision: one table, of packets that were one head, and of what the sieve leaves of them. A packet is looked up as it
+came, then by its rest; a packet that begins with several heads, head by head. What is not found is for the request
+machine: this table knows answers, and no grammar.
+Price: the answers and heads of a second stay in memory, up to the bounds below.
+"""
+
+from __future__ import annotations
+
+from aiolsp.http1.limits import Limits
+from aiolsp.http1.sieve import END, FRAMING, Sieve
+from aiolsp.static.access_log import LogRecord
+from aiolsp.static.answer import DECIDING
+
+LARGEST = 64 * 1024
+"""Bytes of an answer that is kept ready, at the most."""
+
+SIZE = 16 * 1024 * 1024
+"""Bytes of all ready answers and of what is left of their requests; they live for a second at the most."""
+
+PACKETS = 1024 * 1024
+"""Bytes of whole packets that may be kept besides, to spare them the sieve: no more than repeat themselves in a second.
+
+Those that never do are soon too many, and cost nothing from there on.
+"""
+
+
+class ReadyAnswer:
+    """The bytes that answer a request until the second is over, and how often they did."""
+
+    __slots__ = ("hits", "payload", "record", "room", "status")
+
+    def __init__(self, status: int, payload: bytes, record: LogRecord | None, room: int) -> None:
+        self.status = status
+        self.payload = payload
+        self.record = record
+        self.hits = 0
+        self.room = room
+        """How many fields that decide nothing its request may have, lest there be too many in all."""
+
+
+class ReadyAnswers:
+    """The ready answers of one server; *limits* on a head hold for those that are not parsed as well."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.table: dict[bytes, ReadyAnswer] = {}
+        self._limits = limits
+        self._rest = Sieve((*FRAMING, *DECIDING)).rest
+        self._size = self._packets = 0
+
+    def keep(self, head: bytes, status: int, payload: bytes, record: LogRecord | None) -> None:
+        """Answer *head*, which the request machine took for a request without a body, by *payload* from now on."""
+        rest, _ = self._rest(head)
+        self._size += len(rest) + len(payload)
+        if self._size > SIZE:
+            return
+        room = self._limits.max_fields - (rest.count(b"\n") - 2)
+        self.table[rest] = ReadyAnswer(status, payload, record, room)
+
+    def find_first(self, data: bytes, start: int, most: int) -> list[tuple[bytes, ReadyAnswer]]:
+        """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all."""
+        found: list[tuple[bytes, ReadyAnswer]] = []
+        while most > 0 and (end := data.find(END, start, start + self._limits.max_head)) >= 0:
+            head = data[start : end + len(END)]
+            ready = self.table.get(head) or self._find(head)
+            if ready is None:
+                break
+            found.append((head, ready))
+            start += len(head)
+            most -= len(ready.payload)
+        return found
+
+    def _find(self, head: bytes) -> ReadyAnswer | None:
+        """The answer to *head*, if it differs from a known one in what decides nothing."""
+        rest, dropped = self._rest(head)
+        ready = self.table.get(rest)
+        if ready is None or dropped > ready.room:
+            return None
+        self._packets += len(head)
+        if self._packets <= PACKETS:
+            self.table[head] = ready
+        return ready
+
+    def forget(self) -> None:
+        """The second is over."""
+        self.table.clear()
+        self._size = self._packets = 0

@@ -1,0 +1,143 @@
+"""Answers that are ready: found for what they answer, and for nothing else; in a server, the same as the long way's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiolsp.http1.limits import Limits
+from aiolsp.websettings import Settings
+from aiolsp.websrv import ready
+from aiolsp.websrv.ready import ReadyAnswers
+from harness import receive_exactly, receive_until
+from webclient import read_reply, request
+from webhost import Host, hosted
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
+OTHER = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nUser-Agent: b\r\n\r\n"
+UNKNOWN = b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+def answers() -> ReadyAnswers:
+    kept = ReadyAnswers(Limits(max_fields=3, max_head=200, max_target=100))
+    kept.keep(HEAD, 200, b"answer", None)
+    return kept
+
+
+def found(answers: ReadyAnswers, data: bytes, start: int = 0, most: int = 1000) -> list[bytes]:
+    return [head for head, known in answers.find_first(data, start, most) if known.payload == b"answer"]
+
+
+def test_a_head_that_differs_in_what_decides_nothing_has_the_same_answer(answers: ReadyAnswers) -> None:
+    assert found(answers, OTHER) == [OTHER]
+    assert OTHER in answers.table, "the next one needs no sieve"
+    assert found(answers, UNKNOWN) == []
+
+
+def test_heads_are_answered_from_the_first_to_the_first_that_is_unknown(answers: ReadyAnswers) -> None:
+    data = HEAD + OTHER + UNKNOWN + HEAD
+    assert found(answers, data) == [HEAD, OTHER]
+    assert found(answers, data, len(HEAD)) == [OTHER]
+    assert found(answers, HEAD + OTHER[:-1]) == [HEAD]
+    assert found(answers, HEAD * 9, most=13) == [HEAD] * 3
+
+
+def test_a_head_past_the_limits_is_none_of_ours(answers: ReadyAnswers) -> None:
+    assert found(answers, HEAD.replace(b"X: y", b"X: y\r\nY: z\r\nZ: y")) == []
+    assert found(answers, HEAD.replace(b"X: y", b"X: " + b"y" * 200)) == []
+
+
+def test_what_never_repeats_is_not_kept_without_bound(answers: ReadyAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "PACKETS", 1000)
+    for number in range(100):
+        assert found(answers, HEAD.replace(b"y", b"%d" % number))
+    assert sum(map(len, answers.table)) < 1100
+    answers.forget()
+    assert found(answers, HEAD) == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ready")
+    (root / "file.txt").write_bytes(b"file" * 100)
+    (root / "status").write_bytes(b"a file")
+    return root
+
+
+@pytest.fixture
+def host(loop_name: str, site: Path) -> Iterator[Host]:
+    with hosted(loop_name, site, Settings(threads=1, cache_valid=1000, status="/status")) as running:
+        yield running
+
+
+VARIANTS = [
+    (),
+    ("Range: bytes=1-3",),
+    ("Range: bytes=0-1,3-4",),
+    ("range: bytes=9000-",),
+    ("If-None-Match: *",),
+    ("If-Modified-Since: Fri, 31 Dec 2100 23:59:59 GMT",),
+    ("If-Match: *",),
+    ("Connection: keep-alive",),
+]
+
+
+def test_many_heads_in_any_packets_have_the_answers_of_the_long_way(host: Host) -> None:
+    """Each question with ever other fields, again and again, alone, together, and cut: the second may end anywhere."""
+    questions = [(method, variant) for method in ("GET", "HEAD") for variant in VARIANTS]
+    expected: dict[tuple[str, tuple[str, ...]], tuple[object, ...]] = {}
+    peer, served = host.connect()
+    with peer:
+        for turn in range(6):
+            data = b""
+            for number, (method, variant) in enumerate(questions):
+                data += request("/file.txt", f"User-Agent: {turn}-{number}", *variant, "Cookie: a=b", method=method)
+            cut = len(data) * turn // 6
+            for piece in (data[:cut], data[cut:]):
+                peer.sendall(piece)
+            for question in questions:
+                reply = read_reply(peer, head=question[0] == "HEAD")
+                told = (reply.status, reply.fields.get("content-length"), reply.fields.get("content-range"))
+                body = reply.body if not reply.fields.get("content-type", "").startswith("multipart") else b""
+                assert expected.setdefault(question, (*told, body)) == (*told, body)
+    assert host.service.metrics.ready_hits_total + sum(r.hits for r in host.service.ready.table.values()) > 0
+
+
+@pytest.mark.parametrize("rest", [b"X: y\r\n\r\n", b" folded\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+def test_nothing_wrong_hides_behind_a_known_head(host: Host, rest: bytes) -> None:
+    peer, _ = host.connect()
+    with peer:
+        for _ in range(2):
+            peer.sendall(request("/file.txt"))
+            assert read_reply(peer).status == 200
+        peer.sendall(request("/file.txt", "X: y") + rest)
+        assert read_reply(peer).status == 200
+        assert read_reply(peer).status == 400
+
+
+def test_ready_answers_stop_when_the_client_does_not_read(host: Host) -> None:
+    peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+    data = request("/file.txt")
+    with peer:
+        peer.sendall(data)
+        head, _, _ = receive_until(peer, b"file" * 100).partition(b"\r\n\r\n")
+        count = 5000
+        peer.sendall(data * count)
+        host.wait_until(lambda: served._full, "a full buffer")
+        assert host.call(lambda: served.transport.get_write_buffer_size()) < 1 << 20
+        for _ in range(count):
+            assert receive_exactly(peer, len(head) + 4 + 400).endswith(b"file" * 100)
+
+
+def test_an_answer_that_differs_by_client_is_not_kept(host: Host) -> None:
+    peer, _ = host.connect()
+    with peer:
+        peer.sendall(request("/status", "Forwarded: for=192.0.2.1"))
+        assert read_reply(peer).body == b"a file"
+        peer.sendall(request("/status", "Forwarded: for=192.0.2.1"))
+        assert read_reply(peer).body == b"a file"
+        peer.sendall(request("/status"))
+        assert b"aiolsp_requests_total" in read_reply(peer).body
