@@ -21,7 +21,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,22 +106,26 @@ def compare(options: argparse.Namespace) -> int:
     raise_descriptor_limit()
     pace, use_wrk = pace_of(options), uses_wrk(options)
     servers, generator = processors()
-    with ExitStack() as stack:
+    results: list[CaseResult] = []
+    whole = False
+    # Wherever Ctrl-C comes, what is there is printed and written.
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         stack.enter_context(confined_to(generator))
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="compare-")))
         web = WebCases(scratch, pace, wrk=use_wrk, processors=servers)
-        results = measure(cases_of(options, web, processors=servers), pace, quiet=options.quiet)
+        cases = cases_of(options, web, processors=servers)
+        results.extend(measure(cases, pace, quiet=options.quiet))
+        whole = len(results) == len(cases) and not options.case and not any(result.ended for result in results)
     print_tables(results)
-    reports = []
+    written = 0
     for kind in KINDS:
         part = [result for result in results if result.about.kind == kind and result.measured()]
-        if part:
-            reports.append(Report(kind, part, pace, "wrk" if use_wrk else "wire", pinned=servers is not None))
-    for report in reports:
-        whole = not options.case and not (report.kind == TWINS and options.programs)
-        for path in write_report(report, options.output, whole=whole):
+        report = Report(kind, part, pace, "wrk" if use_wrk else "wire", pinned=servers is not None)
+        all_of_kind = whole and not (kind == TWINS and options.programs)
+        for path in write_report(report, options.output, whole=all_of_kind) if part else ():
             print(f"wrote {os.path.relpath(path)}")
-    return EXIT_OK if reports else EXIT_FAILURE
+            written += 1
+    return EXIT_OK if written else EXIT_FAILURE
 
 
 def cases_of(options: argparse.Namespace, web: WebCases, *, processors: frozenset[int] | None) -> list[Case]:
@@ -147,21 +151,19 @@ def cases_of(options: argparse.Namespace, web: WebCases, *, processors: frozense
     return [case for case in cases if not options.case or case.about.name in options.case]
 
 
-def measure(cases: Iterable[Case], pace: Pace, *, quiet: bool) -> list[CaseResult]:
+def measure(cases: Iterable[Case], pace: Pace, *, quiet: bool) -> Iterator[CaseResult]:
     """All cases, each printed as it is done; Ctrl-C leaves out what is still to come."""
 
     def show(line: str) -> None:
         if not quiet:
             print(line, file=sys.stderr, flush=True)
 
-    results = []
     for case in cases:
         result = run_case(case, pace, show)
-        results.append(result)
         print(*case_table(result), "", sep="\n", flush=True)
+        yield result
         if result.ended == INTERRUPTED:
-            break
-    return results
+            return
 
 
 def print_tables(results: Sequence[CaseResult]) -> None:

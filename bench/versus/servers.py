@@ -69,7 +69,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Processor time used so far."""
-        return sum(sum(process.cpu_times()[:4]) for process in self._processes())
+        return sum(process_seconds(process.pid) + sum(process.cpu_times()[2:4]) for process in self._processes())
 
     def memory(self) -> int:
         """Resident bytes, shared pages counted by their share (PSS)."""
@@ -138,6 +138,15 @@ def measured(server: Server) -> Iterator[Outcome]:
         gc.unfreeze()
 
 
+def process_seconds(pid: int) -> float:
+    """Processor time of a process, its ended threads included; /proc has it in ticks of 10 ms only."""
+    # clock_getcpuclockid(3), as glibc computes it: bits 0 and 1 say "scheduler's clock", bit 2 "of a thread".
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0  # ended a moment ago: its parent has it
+
+
 def own_seconds() -> float:
     """Processor time of this process and of the children that it has waited for."""
-    return sum(os.times()[:4])
+    return time.process_time() + sum(os.times()[2:4])

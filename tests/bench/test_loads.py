@@ -48,7 +48,7 @@ def test_a_load_does_its_work_again_and_again(name: str) -> None:
         for outcome in (load.run(SECONDS), load.run(SECONDS)):
             assert outcome.units == outcome.done > 0 and not outcome.failed
             assert outcome.latency.count and outcome.elapsed >= SECONDS * 0.9e9
-            assert {"rate", "p50", "p99"} <= set(outcome.figures())
+            assert {"rate", "p50", "p99", "cpu", "server busy"} <= set(outcome.figures())
 
 
 def test_timers_are_touched_and_then_expire_each_once() -> None:
