@@ -69,7 +69,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Processor time used so far."""
-        return sum(process_seconds(process.pid) + sum(process.cpu_times()[2:4]) for process in self._processes())
+        return sum((_seconds(process) for process in self._processes()), 0.0)
 
     def memory(self) -> int:
         """Resident bytes, shared pages counted by their share (PSS)."""
@@ -136,6 +136,11 @@ def measured(server: Server) -> Iterator[Outcome]:
         outcome.server_seconds += server.cpu_seconds() - seconds
     finally:
         gc.unfreeze()
+
+
+def _seconds(process: psutil.Process) -> float:
+    children: float = sum(process.cpu_times()[2:4])
+    return process_seconds(process.pid) + children
 
 
 def process_seconds(pid: int) -> float:
