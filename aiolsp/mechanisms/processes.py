@@ -251,7 +251,7 @@ class ProcessPool:
             self._signal(child, signal.SIGTERM)
 
     def _kill(self, child: _Child) -> None:
-        log.warning("worker %d (pid %d) took too long: killed", child.worker.index, child.pid)
+        log.warning("worker %d (pid %d) had not ended: killed", child.worker.index, child.pid)
         child.doomed = True
         self._signal(child, signal.SIGKILL)
 

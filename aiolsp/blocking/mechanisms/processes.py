@@ -249,7 +249,7 @@ class ProcessPool:
             child.process.send(signal.SIGTERM)
 
     def _kill(self, child: _Child) -> None:
-        log.warning("worker %d (pid %d) took too long: killed", child.worker.index, child.process.pid)
+        log.warning("worker %d (pid %d) had not ended: killed", child.worker.index, child.process.pid)
         child.process.send(signal.SIGKILL)
 
     # What the children say
