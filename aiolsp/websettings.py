@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -115,7 +116,13 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
     add("--cache-valid", type=some, default=1.0, metavar="S", help="how long an entry counts unchecked (1)")
     add("--status", type=_page, metavar="PATH", help="metrics at this path, for this machine only; not logged")
     add("--health", type=_page, metavar="PATH", help="200 at this path, 503 while it stops; both hide such a file")
-    add("--grace", type=some, default=10.0, metavar="S", help="time to finish what is in flight at SIGTERM (10)")
+    add(
+        "--grace",
+        type=some,
+        default=10.0,
+        metavar="S",
+        help="time to finish what is in flight at SIGTERM or SIGHUP (10)",
+    )
 
 
 def _add_programs(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +212,12 @@ def announce(addresses: Iterable[Address], url: str, root: Path, *, processes: i
     ready(addresses)
     by = f" by {processes} processes" if processes > 1 else ""
     say(f"{url} serves {root.resolve()}{by}; Ctrl-C stops it")
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """What asks one process to finish and end, as a terminal that hangs up does, unless that is ignored (nohup)."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def raise_descriptor_limit() -> None:

@@ -20,6 +20,7 @@ from aiolsp.websettings import (
     listening,
     raise_descriptor_limit,
     settings_of,
+    stop_signals,
     web_parser,
 )
 from aiolsp.websrv.server import WebServer, close_root, leave, listen_at, open_root, url_of
@@ -27,13 +28,9 @@ from aiolsp.websrv.workers import Workers
 
 
 async def serve(where: Listening, settings: Settings) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP, then finish what is in flight; a second signal cuts it.
-
-    One process has no other to replace it: a SIGHUP is the terminal's end, unless it is ignored (nohup).
-    """
+    """Serve until a signal asks to stop, then finish what is in flight; a second signal cuts it."""
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    async with SignalReceiver(signal.SIGINT, signal.SIGTERM, *hangup) as signals:
+    async with SignalReceiver(*stop_signals()) as signals:
         with explained(where.directory):
             await server.__aenter__()
         announce(server.addresses, server.url, server.root)

@@ -18,7 +18,6 @@ import psutil
 import pytest
 
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.sansio.pool import ACCEPT
 from faults import wait_until
 from harness import DEADLINE, Process, Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import Reply, ask, exchange, read_reply, request
@@ -139,7 +138,10 @@ class Load:
         return reply
 
 
-@pytest.mark.parametrize("accept", ACCEPT)
+@pytest.mark.parametrize(
+    ("loop_name", "accept"),
+    [("asyncio", "parent"), ("uvloop", "parent"), ("asyncio", "reuseport"), ("uvloop", "child")],
+)
 def test_two_processes_serve_one_address(loop_name: str, site: Path, accept: str) -> None:
     with workers(loop_name, site, "--accept", accept) as server:
         pids = serving(server)
@@ -198,7 +200,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_connections_along(loop_name:
         server.stderr.wait_for(rf"worker with pid {victim['pid']} was killed by SIGKILL")
 
 
-@pytest.mark.parametrize("killed", ["parent", "zygote"])
+@pytest.mark.parametrize(("loop_name", "killed"), [("asyncio", "parent"), ("uvloop", "parent"), ("uvloop", "zygote")])
 def test_no_process_outlives_the_server(loop_name: str, site: Path, killed: str) -> None:
     server = Server(Shell(loop_name).command("websrv", "", site, "--port", 0, "--workers", 2, "--status", "/status"))
     try:
@@ -248,7 +250,7 @@ def test_the_limits_hold_for_all_workers_together(loop_name: str, site: Path) ->
         wait_until(lambda: len(serving(server)) == 2, "a new worker")
 
 
-@pytest.mark.parametrize("everybody", [False, True], ids=["the parent", "the group"])
+@pytest.mark.parametrize(("loop_name", "everybody"), [("asyncio", False), ("asyncio", True), ("uvloop", True)])
 def test_what_is_in_flight_is_finished_when_it_is_stopped(loop_name: str, site: Path, everybody: bool) -> None:
     """A terminal's Ctrl-C goes to the parent and all workers, as does what systemd sends."""
     with workers(loop_name, site, start_new_session=True) as server:
@@ -342,14 +344,14 @@ def test_what_cannot_be_had_is_one_line(site: Path) -> None:
                 process.kill()
 
 
-def test_one_process_stops_cleanly_at_a_hangup_unless_it_is_ignored(loop_name: str, site: Path) -> None:
-    with Shell(loop_name).server("websrv", site, role="") as server:
+def test_one_process_stops_cleanly_at_a_hangup_unless_it_is_ignored(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, role="") as server:
         server.send_signal(signal.SIGHUP)
         assert server.wait() == 0
 
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    with Shell(loop_name).server("websrv", site, role="", preexec_fn=ignore) as server:
+    with shell.server("websrv", site, role="", preexec_fn=ignore) as server:
         server.send_signal(signal.SIGHUP)
         assert ask(server, "/small.txt").body == SMALL
