@@ -52,7 +52,8 @@ class Resource:
     """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
 
     *fields* are all but Content-Length and those of ranges. Only a file has an *identity* and *validators*; one with a
-    body too may be kept and sent again. Whoever holds it calls ``close``.
+    body too may be kept and sent again. A *repeatable* page depends on nothing but the target: it may be sent again to
+    who asks for the same a moment later. Whoever holds it calls ``close``.
     """
 
     status: int
@@ -64,6 +65,7 @@ class Resource:
     validators: Validators | None = None
     content_type: bytes = HTML
     keepable: bool = False
+    repeatable: bool = False
     _whole: HeadTemplate | None = field(default=None, repr=False)
 
     @property
@@ -113,7 +115,10 @@ class DocumentRoot:
         try:
             return self._find(wanted, known)
         except FileNotFoundError:
-            return self._missing(wanted)
+            page = self._missing(wanted)
+            # An application's page takes the place of this one if Accept says so.
+            page.repeatable = not self.policy.spa
+            return page
         except PermissionError:
             return self.error(403)
         except OSError as error:
@@ -135,7 +140,9 @@ class DocumentRoot:
             return self._file(target.segments, opened, wanted, known)
         try:
             if not target.is_directory:
-                return self.error(308, "", (b"Location", directory_location(target)))
+                moved = self.error(308, "", (b"Location", directory_location(target)))
+                moved.repeatable = True
+                return moved
             return self._directory(opened.fd, wanted, known)
         finally:
             os.close(opened.fd)

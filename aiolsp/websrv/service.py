@@ -188,9 +188,8 @@ class Service:
                 waiter.abort()
             return
         resource = self._result(job)
-        entry = self.cache.put(key, resource, self.loop.time()) if resource.keepable else None
+        entry = self._entry(key, resource)
         if entry is None:
-            self.cache.discard(key)
             connection.send(request, self._respond(resource, request))
             # An open file has one owner: each of the others needs one of its own.
             for waiter, asked in waiting:
@@ -198,6 +197,16 @@ class Service:
             return
         for waiter, asked in ((connection, request), *waiting):
             self._send_kept(waiter, asked, entry)
+
+    def _entry(self, key: Key, resource: Resource) -> Entry | None:
+        """What several may be answered with, in the cache if it is a file; None if *resource* is for one only."""
+        now = self.loop.time()
+        entry = self.cache.put(key, resource, now) if resource.keepable else None
+        if entry is not None:
+            return entry
+        self.cache.discard(key)
+        # A path that is not there takes no place in the cache, however many of them are asked for.
+        return Entry(key, resource, now) if resource.repeatable else None
 
     def _result(self, job: asyncio.Future[Resource]) -> Resource:
         error = job.exception()

@@ -163,6 +163,12 @@ def test_a_redirect_never_leaves_the_site(site: Path, raw: bytes) -> None:
     assert location is None or (not location.startswith((b"//", b"/\\")) and b"\r" not in location)
 
 
+def test_only_a_page_that_its_target_alone_decides_may_be_repeated(site: Path) -> None:
+    assert load(site, b"/nothing").repeatable and load(site, b"/sub").repeatable
+    assert not load(site, b"/nothing", Policy(spa=True)).repeatable, "Accept decides too"
+    assert not load(site, b"/sub/").repeatable and not load(site, b"/file.txt").repeatable
+
+
 def test_a_directory_is_its_index_or_its_listing_or_nothing(site: Path) -> None:
     resource = load(site, b"/sub/")
     assert resource.status == 200

@@ -12,7 +12,7 @@ from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.ready import ReadyAnswers
 from harness import receive_exactly, receive_until
-from webclient import read_reply, request
+from webclient import exchange, read_reply, request
 from webhost import Host, hosted
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
@@ -64,6 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ready")
     (root / "file.txt").write_bytes(b"file" * 100)
     (root / "status").write_bytes(b"a file")
+    (root / "directory").mkdir()
     return root
 
 
@@ -141,3 +142,19 @@ def test_an_answer_that_differs_by_client_is_not_kept(host: Host) -> None:
         assert read_reply(peer).body == b"a file"
         peer.sendall(request("/status"))
         assert b"aiolsp_requests_total" in read_reply(peer).body
+
+
+def test_what_is_not_there_is_looked_for_once_a_second_and_takes_no_place_in_the_cache(host: Host) -> None:
+    metrics = host.service.metrics
+    peer, _ = host.connect()
+    with peer:
+        for target, status in (("/missing", 404), ("/directory", 308)):
+            before = metrics.cache_misses_total
+            asked = 0
+            while not any(f" {target} ".encode() in head for head in host.call(lambda: list(host.service.ready.table))):
+                asked += 1
+                assert exchange(peer, target).status == status
+            assert metrics.cache_misses_total - before == asked, "the second ended in between, each time"
+            reply = exchange(peer, target, "User-Agent: other")
+            assert reply.status == status and (reply.fields.get("location") == "/directory/") == (status == 308)
+    assert len(host.service.cache) == 0
