@@ -250,6 +250,29 @@ def test_the_limits_hold_for_all_workers_together(loop_name: str, site: Path) ->
         wait_until(lambda: len(serving(server)) == 2, "a new worker")
 
 
+def test_a_rush_on_both_workers_never_exceeds_the_limit(loop_name: str, site: Path) -> None:
+    with workers(loop_name, site, "--max-connections", 20) as server:
+        peers: list[socket.socket] = []
+
+        def rush() -> None:
+            peers.extend(server.connect() for _ in range(15))
+
+        threads = [threading.Thread(target=rush) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        for peer in peers:
+            with suppress(OSError):  # who was refused may be gone already
+                peer.sendall(request("/small.txt"))
+        told = Counter(read_reply(peer).status for peer in peers)
+        assert set(told) == {200, 503} and told.total() == 60
+        assert told[200] <= 20, "of those that come at one moment, more may be turned away than had to be"
+        for peer in peers:
+            peer.close()
+        wait_until(lambda: ask(server, "/small.txt").status == 200, "room again")
+
+
 @pytest.mark.parametrize(("loop_name", "everybody"), [("asyncio", False), ("asyncio", True), ("uvloop", True)])
 def test_what_is_in_flight_is_finished_when_it_is_stopped(loop_name: str, site: Path, everybody: bool) -> None:
     """A terminal's Ctrl-C goes to the parent and all workers, as does what systemd sends."""
