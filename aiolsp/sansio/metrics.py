@@ -59,7 +59,7 @@ class Metrics:
 
     def responded(self, status: int, times: int = 1) -> None:
         """Count *times* answers of *status*, which is 200 or more."""
-        # Spelt out, for it is done for each answer: by name it takes four times as long.
+        # Spelt out, for it is done for each answer: by name it takes one and a half to two times as long.
         if status < 300:
             self.responses_2xx_total += times
         elif status < 400:
