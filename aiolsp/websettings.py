@@ -72,11 +72,7 @@ def web_parser(*, blocking: bool = False) -> Parser:
     add("--unix", metavar="PATH", help="listen on a unix socket instead")
     _add_policy(parser)
     _add_machinery(parser)
-    if blocking:
-        # The twin runs no programs: it must not take these words and then serve the sources.
-        parser.set_defaults(cgi=False, cgi_dir=None, cgi_timeout=10.0, max_children=16)
-    else:
-        _add_programs(parser)
+    _add_programs(parser)
     _add_limits(parser)
     if not blocking:
         _add_workers(parser)

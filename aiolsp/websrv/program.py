@@ -27,18 +27,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from aiolsp.sansio.lines import LineSplitter, LineStatus
+from aiolsp.static.complaints import Complaints
 from aiolsp.static.scripts import Launched
 from aiolsp.tracing import trace
 
 PIPE_SIZE = 64 * 1024
 """Bytes of a pipe (pipe(7)): as many as are read at once, and as may wait to be written before the sender must."""
-
-MAX_LINE = 1000
-"""Bytes of a program's complaint that make one line of the log; a longer one makes several."""
-
-MAX_COMPLAINTS = 64 * 1024
-"""Bytes of complaints of one run that are logged; those after them are read and dropped."""
 
 
 class InputPipe:
@@ -133,10 +127,7 @@ class ErrorPipe:
     def __init__(self, fd: int, say: Callable[[bytes], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._fd = fd
-        self._say = say
-        self._lines = LineSplitter(MAX_LINE)
-        self._left = MAX_COMPLAINTS
-        self._cut = False
+        self._complaints = Complaints(say)
         self._loop.add_reader(fd, self._read)
 
     def close(self) -> None:
@@ -151,13 +142,7 @@ class ErrorPipe:
             data = os.read(self._fd, PIPE_SIZE)
         except BlockingIOError:
             return
-        taken, self._left = data[: self._left], max(0, self._left - len(data))
-        self._lines.feed(taken)
-        while (line := self._lines.next_line())[0] is LineStatus.OK:
-            self._say(line[1])
-        if len(taken) < len(data) and not self._cut:
-            self._cut = True
-            self._say(b"(more than %d bytes: the rest is not logged)" % MAX_COMPLAINTS)
+        self._complaints.feed(data)
         if not data:
             self._end()
 
@@ -165,9 +150,7 @@ class ErrorPipe:
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         self._fd = -1
-        last = self._lines.rest()
-        if last:
-            self._say(last)
+        self._complaints.receive_eof()
 
 
 class RunReader(Protocol):

@@ -21,7 +21,7 @@ from faults import open_descriptors, reset, wait_until
 from harness import DEADLINE, Process, Server, Shell, receive_to_end, receive_until
 from webclient import Reply, ask, exchange, read_chunks, read_reply, request, send_raw
 
-SHELLS = ("asyncio", "uvloop")
+SHELLS = ("asyncio", "uvloop", "blocking")
 
 
 def sh(*lines: str, head: str = r"Content-Type: a/b\n\n") -> str:

@@ -43,7 +43,8 @@ from aiolsp.blocking.mechanisms.threads import QueueFull
 from aiolsp.blocking.websrv.transfer import Output, Transfer
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
-from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT
+from aiolsp.http1.response import CLOSE, CONTINUE, KEEP_ALIVE, PERSISTENT, HeadTemplate
+from aiolsp.http1.states import ParseState
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address
 from aiolsp.linux.sendfile import FileChanged
@@ -53,6 +54,7 @@ from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
+    from aiolsp.blocking.websrv.cgi import ProgramExchange
     from aiolsp.blocking.websrv.service import Service
 
 log = logging.getLogger("aiolsp.websrv")
@@ -66,10 +68,11 @@ READS = 16
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one send, at the most."""
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 ENDED = 0
 """No event to wait for: the connection is over."""
+
+HANDED = -1
+"""No event to wait for: a program's thread goes on with the connection."""
 
 
 class HttpConnection:
@@ -87,12 +90,13 @@ class HttpConnection:
         self._held = self._cut = False
         self._parser = RequestParser(service.settings.limits)
         self._events: deque[Event] = deque()
-        self._output = Output(sock)
+        self.output = Output(sock)
         now = self._time()
         self._patience = Patience(service.settings.limits, now)
         self._fresh = True
-        self._ended = self._closing = False
+        self.ended = self._closing = False
         self._transfer: Transfer | None = None
+        self._exchange: ProgramExchange | None = None
         self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
         # Request
         self._request: Request | None = None
@@ -185,25 +189,22 @@ class HttpConnection:
         self._reads_left = READS
         try:
             while (event := self._advance()) != ENDED:
-                if self._rest(event):
+                if self._hand_over() if event == HANDED else self._rest(event):
                     return
             self._close("closed")
-        except (OSError, FileChanged) as error:
-            self._close(str(error))
-        except Exception:
-            log.exception("serving a connection failed")
-            self._close("cut")
+        except Exception as error:
+            self._fail(error)
 
     def send(self, request: Request, answer: Answer) -> None:
         """Queue *answer*; one that holds parts of a file is sent before anything else is answered."""
-        self._output.put(answer.head.render(self._service.date(), self.connection_field(request)))
+        self.output.put(answer.head.render(self._service.date(), self.connection_field(request)))
         if answer.streamed and request.method != b"HEAD":
-            self._transfer = Transfer(self._output, request, answer)
+            self._transfer = Transfer(self.output, request, answer)
             return
         size = 0
         if request.method != b"HEAD":
             size = answer.size
-            self._output.put(answer.ready)
+            self.output.put(answer.ready)
         answer.close()
         self._service.note(self, request, answer.status, size)
         if not self._persists:
@@ -212,8 +213,8 @@ class HttpConnection:
     def refuse(self, fault: ProtocolError) -> None:
         """Answer what cannot be understood, or not be served, and close."""
         answer = self._service.error(fault.status, fault.reason)
-        self._output.put(answer.head.render(self._service.date(), CLOSE))
-        self._output.put(answer.ready)
+        self.output.put(answer.head.render(self._service.date(), CLOSE))
+        self.output.put(answer.ready)
         self._service.note(self, self._request, answer.status, answer.size)
         self._request = None
         self._finish()
@@ -225,9 +226,15 @@ class HttpConnection:
         return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
 
     @property
+    def local(self) -> Address:
+        """The server's end."""
+        address: Address = self._socket.getsockname()
+        return address
+
+    @property
     def sent(self) -> int:
         """Bytes that were sent to the client in all."""
-        return self._output.sent
+        return self.output.sent
 
     @property
     def _persists(self) -> bool:
@@ -237,29 +244,31 @@ class HttpConnection:
     @property
     def _blocked(self) -> bool:
         """Whether the next answer has to wait."""
-        return self._closing or self._transfer is not None or self._output.size > FLUSH
+        return bool(self._closing or self._transfer or self._exchange or self.output.size > FLUSH)
 
     @property
     def _owing(self) -> bool:
         """Whether an answer, or a part of one, is still owed to the client."""
-        return self._closing or self._transfer is not None or bool(self._output.size or self._events)
+        return self._closing or self._transfer is not None or bool(self.output.size or self._events)
 
     def _advance(self) -> int:
         """Send, answer and read, in this order, until something must be waited for: the event, or ENDED."""
         while True:
             while self._events and not self._blocked:
                 self._act(self._events.popleft())
-            if not (self._output.flush(more=self._transfer is not None) and self._transferred()):
+            if self._exchange is not None:
+                return HANDED
+            if not (self.output.flush(more=self._transfer is not None) and self._transferred()):
                 return select.EPOLLOUT
             if self._closing:
                 self._half_close()
             elif self._events:
                 continue  # the transfer, or a full output, held them up
-            if self._ended:
+            if self.ended:
                 return ENDED
             if self._drained:
                 return select.EPOLLIN
-            self._receive()
+            self.receive()
 
     def _act(self, event: Event) -> None:
         match event:
@@ -267,7 +276,8 @@ class HttpConnection:
                 # Its head is complete: what may be there of another one has a time of its own.
                 self._patience.phase = Phase.IDLE
                 self._request = event
-                if event.expects_continue:
+                self._exchange = self._service.exchange(self, event)
+                if self._exchange is None and event.expects_continue:
                     self._expect(event)
             case Data():
                 self._patience.received += len(event.data)
@@ -282,15 +292,61 @@ class HttpConnection:
     def _expect(self, request: Request) -> None:
         """The client waits before it sends the body: go on only if the answer depends on it (RFC 9110 10.1.1)."""
         if self._service.reads_body(request):
-            self._output.put(CONTINUE)
+            self.output.put(CONTINUE)
         else:
             self._request = None
             self._keep_alive = False
             self._service.answer(self, request, busy=self._busy)
 
+    # A program's answer
+
+    def _hand_over(self) -> bool:
+        """Have a program's thread go on with the exchange; False if none is free, and the request is refused."""
+        assert self._service.gateway is not None and self._request is not None
+        try:
+            self._service.gateway.threads.submit(self._run_exchange)
+        except QueueFull:
+            self._exchange = None
+            if self._request.expects_continue:
+                self._expect(self._request)
+            return False
+        return True
+
+    def _run_exchange(self) -> None:
+        """On a program's thread: hold the connection until the answer is given, then give it back to the pool."""
+        exchange, self._exchange = self._exchange, None
+        request, self._request = self._request, None
+        assert exchange is not None and request is not None
+        try:
+            self._keep_alive = self._keep_alive and request.keep_alive
+            exchange.run()
+            if not self._persists:
+                self._finish()
+            self._service.pool.resume(self.work)
+        except Exception as error:
+            self._fail(error)
+
+    def begin_stream(self, request: Request, head: HeadTemplate, *, delimited: bool) -> None:
+        """Queue the head of an answer that a program streams; unless it is *delimited*, the end closes."""
+        self._keep_alive = self._keep_alive and delimited
+        self.output.put(head.render(self._service.date(), self.connection_field(request)))
+
+    def body_event(self) -> Event | None:
+        """The next event of the request's body, if one has come."""
+        event = self._events.popleft() if self._events else None
+        if isinstance(event, Data):
+            self._patience.received += len(event.data)
+        return event
+
+    def deadline_of(self, phase: Phase) -> float:
+        """Until when *phase* may last, which begins now unless it has; for who holds the connection and waits."""
+        if self._patience.phase is not phase:
+            self._enter(phase)
+        return self._patience.deadline(self._time(), self._unsent())
+
     # Bytes
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
         try:
             data = self._socket.recv(READ_SIZE)
         except BlockingIOError:
@@ -304,7 +360,7 @@ class HttpConnection:
         self._reads_left -= 1
         self._drained = len(data) < READ_SIZE or not self._reads_left
         if not data:
-            self._ended = True
+            self.ended = True
             return
         self._fresh = False
         self._patience.last_activity = self._time()
@@ -368,7 +424,15 @@ class HttpConnection:
             return Phase.LINGER
         if self._parser.between_messages and self._request is None:
             return Phase.IDLE
-        return Phase.HEAD if self._request is None else Phase.BODY
+        return Phase.BODY if self._parser.state is ParseState.CONTENT else Phase.HEAD
+
+    def _fail(self, error: Exception) -> None:
+        """The client has gone, the disk is broken, or the file is another: the answer ends here."""
+        if isinstance(error, (OSError, FileChanged)):
+            self._close(str(error))
+        else:
+            log.error("serving a connection failed", exc_info=error)
+            self._close("cut")
 
     def _close(self, why: str) -> None:
         """The connection is over, whoever ended it; whoever calls this holds it, and nobody ever does again."""
@@ -395,4 +459,4 @@ class HttpConnection:
 
     def _unsent(self) -> int:
         """What has been sent, as a debt that gets less: the difference of two is what the client's side has taken."""
-        return -self._output.sent
+        return -self.output.sent

@@ -36,6 +36,7 @@ from aiolsp.blocking.websrv.service import SMALL, STUCK, Service
 from aiolsp.linux.listener import Address, format_address, listen, listen_unix
 from aiolsp.static.access_log import AccessLog
 from aiolsp.static.resource import DocumentRoot
+from aiolsp.static.scripts import Scripts
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 
@@ -46,9 +47,10 @@ FRESH = 0.5
 class WebServer:
     """Serves the directory *root* on *host* and *port* (0: a free one), or on the socket at *unix*.
 
-    Entering raises OSError if *root* is not a directory, ListenError if the address cannot be had. `run` serves.
-    Leaving, or `close`, stops accepting and finishes what is in flight, for ``settings.grace`` seconds at most. All of
-    it is for one thread, but `stop` and `abort`, which are for any.
+    Entering raises OSError if *root* is not a directory, ScriptDirectoryError if a directory of programs cannot be
+    used, ListenError if the address cannot be had. `run` serves. Leaving, or `close`, stops accepting and finishes what
+    is in flight, for ``settings.grace`` seconds at most. All of it is for one thread, but `stop` and `abort`, which are
+    for any.
     """
 
     def __init__(
@@ -77,7 +79,11 @@ class WebServer:
     def __enter__(self) -> WebServer:
         settings = self.settings
         with contextlib.ExitStack() as undo:
-            document_root = DocumentRoot(os.fspath(self.root), settings.policy, small=SMALL)
+            root, scripts = os.fspath(self.root), None
+            if settings.cgi or settings.cgi_dir is not None:
+                scripts = Scripts(root, settings.cgi_dir)
+                undo.callback(scripts.close)
+            document_root = DocumentRoot(root, settings.policy, small=SMALL, scripts=scripts)
             undo.callback(document_root.close)
             listeners = self._listen()
             for listener in listeners:

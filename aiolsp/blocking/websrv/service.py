@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aiolsp.blocking.mechanisms.threads import HalfSyncPool
 from aiolsp.blocking.mechanisms.timers import PollDriver
+from aiolsp.blocking.websrv.cgi import Gateway, ProgramExchange
 from aiolsp.http1.dates import format_date
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
@@ -60,6 +61,7 @@ class Service:
         """Whether no connection is to be kept for another request."""
         self.metrics = Metrics(pid=os.getpid(), start_time_seconds=int(time.time()))
         self._pages = Pages(settings.status, settings.health, settings.policy)
+        self.gateway = None if root.scripts is None else Gateway(self, root.scripts)
         self._lock = threading.Lock()
         self._date = 0, b""
 
@@ -109,8 +111,16 @@ class Service:
 
     # Answers
 
+    def exchange(self, connection: HttpConnection, request: Request) -> ProgramExchange | None:
+        """What takes the body of *request* and answers it; None if *answer* does, for which no body matters."""
+        return None if self.gateway is None else self.gateway.exchange(connection, request)
+
     def answer(self, connection: HttpConnection, request: Request, *, busy: bool) -> None:
         """Give *connection* the answer to *request*; *busy* says that no thread is free to ask the disk."""
+        fault = None if self.gateway is None else self.gateway.refusal(request)
+        if fault is not None:
+            connection.send(request, self.error(fault.status, fault.reason))
+            return
         if not asks_for_file(request):
             connection.send(request, answer_without_file(self.root, request))
             return
@@ -185,7 +195,9 @@ class Service:
             self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
 
     def close(self) -> None:
-        """After the last connection: end the threads, and let go of the directory."""
+        """After the last connection: end programs and threads, and let go of the directory."""
+        if self.gateway is not None:
+            self.gateway.close()
         if self.pool.close(STUCK):
             self.root.close()
             with self._lock:

@@ -38,8 +38,9 @@ class Output:
 
     def put(self, data: bytes) -> None:
         """Queue *data*."""
-        self._waiting.append(data)
-        self.size += len(data)
+        if data:
+            self._waiting.append(data)
+            self.size += len(data)
 
     def flush(self, *, more: bool = False) -> bool:
         """Send what waits; False if the socket is full before. *more*: other bytes follow at once, by any call.
