@@ -18,10 +18,8 @@ import pytest
 
 from aiolsp.linux.pidfd import PidFd
 from faults import open_descriptors, reset, wait_until
-from harness import DEADLINE, Process, Server, Shell, receive_to_end, receive_until
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end, receive_until
 from webclient import Reply, ask, exchange, read_chunks, read_reply, request, send_raw
-
-SHELLS = ("asyncio", "uvloop", "blocking")
 
 
 def sh(*lines: str, head: str = r"Content-Type: a/b\n\n") -> str:
@@ -105,10 +103,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=SHELLS)
+@pytest.fixture(scope="module", params=SHELLS, ids=lambda shell: shell.name)
 def server(request: pytest.FixtureRequest, site: Path) -> Iterator[Server]:
     """A server with the default limits; it must be as it was after each test."""
-    with Shell(request.param).server("websrv", site, "--cgi", role="") as running:
+    with request.param.server("websrv", site, "--cgi", role="") as running:
         ask(running, "/cgi-bin/env.sh")
         before = open_descriptors(running)
         yield running
@@ -116,11 +114,11 @@ def server(request: pytest.FixtureRequest, site: Path) -> Iterator[Server]:
         assert children(running) == [], "no program was left"
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell.name)
 def hasty(request: pytest.FixtureRequest, site: Path) -> Iterator[Server]:
     """A server that gives programs half a second, and runs two at a time."""
     options = ("--cgi", "--cgi-timeout", 0.5, "--max-children", 2)
-    with Shell(request.param).server("websrv", site, *options, role="") as running:
+    with request.param.server("websrv", site, *options, role="") as running:
         yield running
 
 
@@ -533,9 +531,8 @@ def test_a_client_that_half_closes_gets_its_answer(server: Server) -> None:
         assert receive_to_end(peer) == b""
 
 
-@pytest.mark.parametrize("loop", SHELLS)
-def test_a_server_that_stops_lets_a_program_finish(site: Path, loop: str) -> None:
-    with Shell(loop).server("websrv", site, "--cgi", role="") as server, server.connect() as peer:
+def test_a_server_that_stops_lets_a_program_finish(site: Path, shell: Shell) -> None:
+    with shell.server("websrv", site, "--cgi", role="") as server, server.connect() as peer:
         peer.sendall(request("/cgi-bin/waits.sh", "Content-Length: 3", method="POST"))
         server.stderr.wait_for(r"waits.sh: \d+")
         server.send_signal(signal.SIGTERM)
@@ -544,9 +541,8 @@ def test_a_server_that_stops_lets_a_program_finish(site: Path, loop: str) -> Non
         assert read_reply(peer).body == b"ab"
 
 
-@pytest.mark.parametrize("loop", SHELLS)
-def test_a_server_that_must_stop_kills_its_programs(site: Path, loop: str) -> None:
-    with Shell(loop).server("websrv", site, "--cgi", "--grace", 0.2, role="") as server, server.connect() as peer:
+def test_a_server_that_must_stop_kills_its_programs(site: Path, shell: Shell) -> None:
+    with shell.server("websrv", site, "--cgi", "--grace", 0.2, role="") as server, server.connect() as peer:
         peer.sendall(request("/cgi-bin/hangs.sh"))
         pids = server.stderr.wait_for(r"hangs.sh: (\d+) (\d+)").groups()
         held = PidFd(int(pids[0]))
@@ -566,15 +562,14 @@ def refuses(server: Server) -> bool:
     return False
 
 
-@pytest.mark.parametrize("loop", SHELLS)
 def test_a_directory_of_ones_own_holds_the_programs_and_a_unix_socket_has_no_ends(
-    site: Path, tmp_path: Path, loop: str
+    site: Path, tmp_path: Path, shell: Shell
 ) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     shutil.copy(site / "cgi-bin/env.sh", programs / "mine")
     path = tmp_path / "socket"
-    command = [*Shell(loop).command("websrv", "", site), "--cgi-dir", str(programs), "--unix", str(path)]
+    command = [*shell.command("websrv", "", site), "--cgi-dir", str(programs), "--unix", str(path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stdout.readline().startswith(b"listening")

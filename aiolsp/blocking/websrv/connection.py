@@ -3,8 +3,6 @@
 Book p. 304, listing 15-4 (http_conn); p. 318, listing 15-6.
 
 Facts
-    - EPOLLONESHOT takes a socket's events away as it reports one, and EPOLL_CTL_MOD gives them back, from any thread;
-      what came meanwhile is reported at once. So one thread at a time holds the connection, and nothing is lost.
     - A client may pipeline, stop reading, stop sending, or half-close and wait for its answer. A thread that waits for
       it is one less for the others: eight such clients, and eight threads serve nobody.
     - Each system call lets another thread have the interpreter; a call that is not made is the cheapest.
@@ -12,42 +10,36 @@ Consequence
     A worker must never wait for a client, only for the disk; and the state of a connection between two turns must be in
     the connection, not on a worker's stack.
 Decision
-    `work` does all that can be done now: send what is owed, answer what was asked, read. When the socket is full, or
-    nothing more came, it lets go: `_rest` re-arms for EPOLLOUT or EPOLLIN, the last thing that it does. A read that did
-    not fill its buffer is not followed by one that would say EAGAIN: if more is there by then, epoll says so.
-    Only who holds the connection closes it; the readiness loop takes it (`_take`) before it times it out, or hands it
-    to a worker. When the pool's queue is full, it does a worker's work itself, but for the disk: it answers 503.
+    A turn does all that can be done now: send what is owed, answer what was asked, read. When the socket is full, or
+    nothing more came, it lets go (held.py): `_rest` re-arms for EPOLLOUT or EPOLLIN. A read that did not fill its
+    buffer is not followed by one that would say EAGAIN: if more is there by then, epoll says so.
 Price
-    A lock and an epoll_ctl for each turn. What a transport does unasked is to be written out: partial writes,
-    TCP_NODELAY, EAGAIN, the order of closing.
+    An epoll_ctl for each turn. What a transport does unasked is to be written out: partial writes, TCP_NODELAY, EAGAIN,
+    the order of closing.
 
 The C++ original takes an answer for sent after the first writev that got through, which cuts a 1 MiB file off at
 128 KiB; it drops a client whose head is longer than 2 KiB, keeps a 1.1 connection only if ``Connection: keep-alive``
 says so, answers one request a packet, has no time-out at all, and opens ``/../../../etc/passwd``.
 
-State line: connection_made -> (ready -> work)* -> closed by who holds it.
+State line: connection_made -> turn* -> close.
 Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import select
 import socket
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from aiolsp.blocking.mechanisms.threads import QueueFull
+from aiolsp.blocking.websrv.held import HeldSocket
 from aiolsp.blocking.websrv.transfer import Output, Transfer
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CLOSE, CONTINUE, KEEP_ALIVE, PERSISTENT, HeadTemplate
 from aiolsp.http1.states import ParseState
-from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address
-from aiolsp.linux.sendfile import FileChanged
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
@@ -56,8 +48,6 @@ from aiolsp.tracing import trace
 if TYPE_CHECKING:
     from aiolsp.blocking.websrv.cgi import ProgramExchange
     from aiolsp.blocking.websrv.service import Service
-
-log = logging.getLogger("aiolsp.websrv")
 
 READ_SIZE = 16 * 1024
 """Bytes of one recv: an answer that has to wait leaves at most that much of parsed requests behind."""
@@ -68,26 +58,18 @@ READS = 16
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one send, at the most."""
 
-ENDED = 0
-"""No event to wait for: the connection is over."""
-
-HANDED = -1
-"""No event to wait for: a program's thread goes on with the connection."""
+ENDED, HANDED = 0, -1
+"""No events to wait for: the connection is over; a program's thread goes on with it."""
 
 
-class HttpConnection:
+class HttpConnection(HeldSocket):
     """Serves one client; see the module for who may call what when."""
 
     def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
+        super().__init__(service, sock, peer)
         # Server
-        self._service = service
         self._time = service.timers.time
         # Connection
-        self._socket = sock
-        self.fd = sock.fileno()
-        self.peer = peer
-        self._lock = threading.Lock()
-        self._held = self._cut = False
         self._parser = RequestParser(service.settings.limits)
         self._events: deque[Event] = deque()
         self.output = Output(sock)
@@ -114,26 +96,11 @@ class HttpConnection:
         """
         if isinstance(self.peer, tuple):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._service.poller.register(self.fd, select.EPOLLIN | select.EPOLLONESHOT)
+        self.watch()
         self._service.timers.add(self._timer)
         if not self._service.join(self):
             self._held = True
             self.refuse(ProtocolError(503, "too many connections"))
-            self.work(busy=True)
-
-    def ready(self, events: int) -> None:
-        """What epoll reported: a job for a worker, or for this thread if the queue is full."""
-        if trace.on:
-            trace.event("<", "epoll_wait", fd=self.fd, flags=flag_names(events))
-        if not self._take():
-            return
-        pool = self._service.pool
-        if trace.on:
-            trace.event("=", "submit", fd=self.fd, queued=pool.queued, why="a worker thread serves it")
-        try:
-            # What is half sent was admitted before: to refuse it now would throw it away.
-            (pool.resume if self._transfer is not None else pool.submit)(self.work)
-        except QueueFull:
             self.work(busy=True)
 
     def drain(self, *, fresh_too: bool = False) -> None:
@@ -141,27 +108,16 @@ class HttpConnection:
 
         A connection on which nothing has come yet is left open for its first request, unless *fresh_too*.
         """
-        if not self._take():
+        if not self.take():
             return
         if self._owing or not self._parser.between_messages or (self._fresh and not fresh_too):
-            self._held = False  # and its event is armed as before
+            self.give_back()
         else:
-            self._close("the server stops")
-
-    def abort(self) -> None:
-        """Close at once, whatever is in flight; a worker that holds it does so when it comes back from the disk."""
-        with self._lock:
-            self._cut = True
-            if self._held:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                return
-            self._held = True
-        self._close("cut")
+            self.close("the server stops")
 
     def _timed_out(self) -> None:
         """The phase has lasted too long; nobody holds the connection, since a held one has no deadline."""
-        if not self._take():
+        if not self.take():
             return
         phase = self._patience.phase
         if trace.on:
@@ -171,29 +127,24 @@ class HttpConnection:
             self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
             self.work(busy=True)
         else:
-            self._close("timed out")
-
-    def _take(self) -> bool:
-        """Hold the connection, unless a worker does."""
-        with self._lock:
-            taken = not self._held
-            self._held = True
-        return taken
+            self.close("timed out")
 
     # On whichever thread holds the connection
 
-    def work(self, *, busy: bool = False) -> None:
-        """Do all that can be done without waiting for the client, then let go; *busy*: and without the disk."""
+    @property
+    def half_sent(self) -> bool:
+        """Whether a file is on its way."""
+        return self._transfer is not None
+
+    def turn(self, *, busy: bool) -> None:
+        """Go on until the client must be waited for, or a program, or nobody."""
         self._busy = busy
         self._drained = False
         self._reads_left = READS
-        try:
-            while (event := self._advance()) != ENDED:
-                if self._hand_over() if event == HANDED else self._rest(event):
-                    return
-            self._close("closed")
-        except Exception as error:
-            self._fail(error)
+        while (event := self._advance()) != ENDED:
+            if self._hand_over() if event == HANDED else self._rest(event):
+                return
+        self.close("closed")
 
     def send(self, request: Request, answer: Answer) -> None:
         """Queue *answer*; one that holds parts of a file is sent before anything else is answered."""
@@ -224,12 +175,6 @@ class HttpConnection:
         if not self._persists:
             return CLOSE
         return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
-
-    @property
-    def local(self) -> Address:
-        """The server's end."""
-        address: Address = self._socket.getsockname()
-        return address
 
     @property
     def sent(self) -> int:
@@ -324,7 +269,7 @@ class HttpConnection:
                 self._finish()
             self._service.pool.resume(self.work)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
 
     def begin_stream(self, request: Request, head: HeadTemplate, *, delimited: bool) -> None:
         """Queue the head of an answer that a program streams; unless it is *delimited*, the end closes."""
@@ -426,15 +371,7 @@ class HttpConnection:
             return Phase.IDLE
         return Phase.BODY if self._parser.state is ParseState.CONTENT else Phase.HEAD
 
-    def _fail(self, error: Exception) -> None:
-        """The client has gone, the disk is broken, or the file is another: the answer ends here."""
-        if isinstance(error, (OSError, FileChanged)):
-            self._close(str(error))
-        else:
-            log.error("serving a connection failed", exc_info=error)
-            self._close("cut")
-
-    def _close(self, why: str) -> None:
+    def close(self, why: str) -> None:
         """The connection is over, whoever ended it; whoever calls this holds it, and nobody ever does again."""
         if trace.on:
             trace.event("x", "close", fd=self.fd, why=why)
