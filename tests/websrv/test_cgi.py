@@ -417,19 +417,17 @@ def test_a_client_that_does_not_read_stops_the_program_and_not_the_server(server
     assert server.rss() - before < 16 << 20
 
 
-@pytest.mark.parametrize("loop", SHELLS)
-def test_a_client_that_never_reads_is_cut_and_its_program_killed(site: Path, loop: str) -> None:
+def test_a_client_that_never_reads_is_cut_and_its_program_killed(site: Path, shell: Shell) -> None:
     options = ("--cgi", "--response-grace", 0.3, "--response-rate", 1 << 40)
-    with Shell(loop).server("websrv", site, *options, role="") as server:
+    with shell.server("websrv", site, *options, role="") as server:
         with server.connect(receive_buffer=4096) as peer:
             peer.sendall(request(f"/cgi-bin/zeros.sh?{1 << 30}"))
             await_end(server, "zeros.sh")
             receive_to_end(peer)
 
 
-@pytest.mark.parametrize("loop", SHELLS)
-def test_the_trace_shows_a_program_from_its_start_to_its_end(site: Path, loop: str) -> None:
-    with Shell(loop).server("websrv", site, "--cgi", "-v", role="") as server:
+def test_the_trace_shows_a_program_from_its_start_to_its_end(site: Path, shell: Shell) -> None:
+    with shell.server("websrv", site, "--cgi", "-v", role="") as server:
         assert post(server, "/cgi-bin/echo", b"abc").body == b"abc"
         assert ask(server, "/cgi-bin/fails.sh").body == b"so far"
         for line in (

@@ -160,6 +160,7 @@ class ProgramExchange:
             trace.event("=", "execve", why=f"run {self._path.program!r}", pid=launched.program.pid)
         with ProgramRun(launched, lambda line: self._gateway.remark(self._path, line)) as run:
             self._run = run
+            self._excused = False
             self._since = time.monotonic()
             try:
                 self._continue()
@@ -196,7 +197,7 @@ class ProgramExchange:
             run.watch(poller, output=not unsent)
         deadline, phase = self._deadline()
         ready = dict(poller.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))))
-        if not ready:
+        if not ready or (self._said_all and time.monotonic() >= deadline):
             self._late(phase)
             return
         client = ready.pop(connection.fd, 0)
@@ -213,7 +214,7 @@ class ProgramExchange:
     def _take_output(self, run: ProgramRun, ready: dict[int, int]) -> None:
         before = run.size
         data = run.take(ready)
-        if data or run.size < before:
+        if (data or run.size < before) and not self._said_all:
             self._since = time.monotonic()
         if data and self._answer is None and self._local is None:
             head = self._head.feed(data)
@@ -226,6 +227,13 @@ class ProgramExchange:
         if data and self._answer is not None:
             self._connection.output.put(self._answer.data(data))
             self._connection.output.flush()
+
+    @property
+    def _said_all(self) -> bool:
+        """Whether nothing more that the program writes matters."""
+        if self._answer is None:
+            return self._local is not None
+        return self._answer.complete or (self._run is not None and self._run.output_ended)
 
     def _begin_answer(self, head: CgiHead) -> None:
         if head.local is not None:
@@ -253,14 +261,12 @@ class ProgramExchange:
             raise TimeoutError("the client does not read")
         if phase is Phase.BODY:
             raise ClientFault(ProtocolError(408, f"waited too long for {phase.value}"))
-        silence = f"silent for {self._gateway.timeout:g} s"
-        assert self._run is not None
-        if not self._run.output_ended:
-            raise ProgramFault(ProtocolError(504, f"the program was {silence}"))
-        # It has said all, closed its output, and goes on without an end.
-        self._gateway.remark(self._path, f"killed: {silence} after its output ended".encode())
-        self._excused = True
+        if self._run is None or not self._said_all:
+            raise ProgramFault(ProtocolError(504, f"the program was silent for {self._gateway.timeout:g} s"))
+        self._gateway.remark(self._path, b"killed: it answered, and did not end")
         self._run.kill()
+        self._excused = True
+        self._since = time.monotonic()
 
     # The request's body
 

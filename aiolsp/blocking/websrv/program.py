@@ -105,6 +105,8 @@ class ProgramRun:
                 data = self._waiting.popleft()
                 written = os.write(self._stdin, data)
                 self.size -= written
+                if trace.on:
+                    trace.event(">", "write", fd=self._stdin, size=written, why="to the program")
                 if written < len(data):
                     self._waiting.appendleft(data[written:])
         except BlockingIOError:
