@@ -33,7 +33,7 @@ def test_answers_that_wait_for_the_disk_are_given_and_say_close(shell: Shell, si
             assert exchange(idle, "/small.txt").body == SMALL
             assert exchange(idle, "/missing").status == 404
             with host.held_threads():
-                peer.sendall(request("/missing") + request("/small.txt"))
+                peer.sendall(request("/not-asked-for-yet") + request("/small.txt"))
                 host.wait_until(lambda: host.has_asked(served), "the requests")
                 host.begin_to_stop(20.0)
                 assert receive_to_end(idle) == b""
