@@ -74,7 +74,9 @@ def web_parser(*, blocking: bool = False) -> Parser:
     _add_machinery(parser)
     _add_programs(parser)
     _add_limits(parser)
-    if not blocking:
+    if blocking:
+        add("--workers", type=_one_process, help=argparse.SUPPRESS)
+    else:
         _add_workers(parser)
         add_loop_option(parser)
     add_trace_options(parser)
@@ -163,6 +165,13 @@ def _at_least(kind: type[int] | type[float], least: float) -> Any:
         return value
 
     return number
+
+
+def _one_process(text: str) -> int:
+    """1, all that the twin has. Raises ArgumentTypeError."""
+    if text == "1":
+        return 1
+    raise argparse.ArgumentTypeError("the blocking twin is one process with --threads; aiolsp.websrv has workers")
 
 
 def _workers(text: str) -> int:
