@@ -11,7 +11,7 @@ two processors are all that is used, one for the servers and one for the generat
     python bench/compare.py chat echo           these two
     python bench/compare.py websrv --peers      the web server beside nginx and others, and what was asked for
     python bench/compare.py generators          the load generator itself, beside wrk
-    python bench/compare.py --peers --quick     all of it in under three minutes, with wide intervals
+    python bench/compare.py --peers --quick     all of it in under three minutes: a look
 """
 
 from __future__ import annotations
@@ -45,10 +45,13 @@ from versus.web import PEERS, WebCases
 PROGRAMS = tuple(dict.fromkeys(spec.program for spec in SPECS))
 WEBSRV = "websrv"
 
+BUSY = 0.5
+"""Load average for each processor from which the machine is not ours alone."""
+
 KINDS = (TWINS, PEERS, GENERATORS)
 """Of comparisons; each has files of its own."""
 
-FULL = Pace(rounds=5, seconds=1.0)
+FULL = Pace(rounds=6, seconds=1.0)
 
 QUICK = Pace(rounds=2, seconds=0.1, quick=True)
 
@@ -106,6 +109,7 @@ def compare(options: argparse.Namespace) -> int:
     raise_descriptor_limit()
     pace, use_wrk = pace_of(options), uses_wrk(options)
     servers, generator = processors()
+    caution = caution_of(os.getloadavg()[0], os.cpu_count() or 1)
     results: list[CaseResult] = []
     whole = False
     # Wherever Ctrl-C comes, what is there is printed and written.
@@ -117,10 +121,12 @@ def compare(options: argparse.Namespace) -> int:
         results.extend(measure(cases, pace, quiet=options.quiet))
         whole = len(results) == len(cases) and not options.case and not any(result.ended for result in results)
     print_tables(results)
+    if caution:
+        print(caution)
     written = 0
     for kind in KINDS:
         part = [result for result in results if result.about.kind == kind and result.measured()]
-        report = Report(kind, part, pace, "wrk" if use_wrk else "wire", pinned=servers is not None)
+        report = Report(kind, part, pace, "wrk" if use_wrk else "wire", servers is not None, caution)
         all_of_kind = whole and not (kind == TWINS and options.programs)
         for path in write_report(report, options.output, whole=all_of_kind) if part else ():
             print(f"wrote {os.path.relpath(path)}")
@@ -173,6 +179,12 @@ def print_tables(results: Sequence[CaseResult]) -> None:
         for table in (ratio_table(part), goal_table(part)):
             if table:
                 print(*table, "", sep="\n")
+
+
+def caution_of(load: float, processors: int) -> str:
+    """Why the figures are not to be trusted, when others were using the machine at the start; else nothing."""
+    busy = load > BUSY * processors
+    return f"NOT CLEAN: the machine was busy when this began (load average {load:.1f})" if busy else ""
 
 
 def pace_of(options: argparse.Namespace) -> Pace:

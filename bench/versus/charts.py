@@ -260,7 +260,8 @@ def _bar(case: CaseResult, figure: str, of: str, name: str) -> Bar | None:
 
 def _note(chart: Chart, bars: Sequence[Bar]) -> str:
     limited = " *: the generator set the pace; see the CPU time." if any(bar.limited for bar in bars) else ""
-    return f"{chart.note} Thin lines: 95 % intervals.{limited}"
+    intervals = " Thin lines: 95 % intervals." if any(bar.ratio.low for bar in bars) else ""
+    return chart.note + intervals + limited
 
 
 def _value(ratio: float) -> str:

@@ -29,6 +29,8 @@ class Report:
     """Of the load on web servers."""
     pinned: bool
     """Whether servers and generator had a processor each."""
+    caution: str = ""
+    """Why the figures are not to be trusted, if they are not."""
 
     def to_json(self) -> dict[str, object]:
         """All of it."""
@@ -40,6 +42,7 @@ class Report:
             "quick": self.pace.quick,
             "generator": self.generator,
             "pinned": self.pinned,
+            "caution": self.caution,
             "machine": machine_record(),
             "versions": versions(),
             "cases": [result.to_json() for result in self.results],

@@ -15,6 +15,10 @@ SCHEMA = "aiolsp.compare/1"
 BUSY = 0.9
 """Share of a processor from which the generator, and not the server, may have set the pace."""
 
+FEWEST = 5
+"""Rounds for an interval: of 400 made-up ones at 95 %, 92 % held the truth with five rounds, 86 % with four, 52 % with
+two."""
+
 
 @dataclass
 class Contender:
@@ -139,7 +143,8 @@ class CaseResult:
             if figure in ours and figure in theirs
         ]
         if pairs:
-            return paired_ratio(pairs)
+            ratio = paired_ratio(pairs)
+            return ratio if len(pairs) >= FEWEST else Ratio(ratio.value)
         ours, theirs = first.figure(figure), second.figure(figure)
         return Ratio(ours / theirs) if ours and theirs else None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from load.bootstrap import CONFIDENCE
 from versus.figures import KINDS
-from versus.results import CaseResult, Contender, Judgement
+from versus.results import FEWEST, CaseResult, Contender, Judgement
 
 Row = Sequence[str]
 
@@ -52,7 +52,11 @@ def ratio_table(cases: Iterable[CaseResult]) -> list[str]:
                 )
     if len(rows) == 1:
         return []
-    return [f"ratios, with their {CONFIDENCE:.0%} intervals", "", *(f"  {line}" for line in aligned(rows, left=3))]
+    return [
+        f"ratios, with their {CONFIDENCE:.0%} intervals if there are at least {FEWEST} rounds",
+        "",
+        *(f"  {line}" for line in aligned(rows, left=3)),
+    ]
 
 
 def goal_table(cases: Iterable[CaseResult]) -> list[str]:

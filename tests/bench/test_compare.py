@@ -180,6 +180,20 @@ def test_a_rate_that_the_generator_set_is_marked_and_its_processor_time_given() 
     assert "websrv*" not in "\n".join(case_table(result))  # a rate that was given is nobody's
 
 
+def test_an_interval_needs_rounds_enough_to_hold_what_it_says() -> None:
+    few, enough = contender("websrv", 1500), contender("websrv", 1500)
+    reference = contender("nginx", 1000)
+    for each in (enough, reference):
+        each.rounds = each.rounds * 3
+    short, full = (result_of(each, reference).ratio("rate", "websrv", "nginx") for each in (few, enough))
+    assert short is not None and short.low is None and full is not None and full.low is not None
+
+
+def test_a_busy_machine_is_told_of() -> None:
+    assert compare.caution_of(0.9, 2) == ""
+    assert compare.caution_of(3.2, 2) == "NOT CLEAN: the machine was busy when this began (load average 3.2)"
+
+
 def test_ratios_stand_with_their_intervals_in_one_table() -> None:
     lines = ratio_table([result_of(contender("websrv", 1500), contender("nginx", 1000))])
     assert lines[2].split() == ["case", "to", "rate", "p99", "CPU", "each", "memory"]
@@ -226,9 +240,14 @@ def test_a_result_goes_into_json_with_the_machine_and_without_what_json_has_not(
     result = result_of(
         contender("websrv", 1500), contender("nginx", 1000), goals=(Goal("rate", "websrv", 1.2, "nginx"),)
     )
-    report = Report("twins", [result], PACE, "wire", pinned=True)
+    report = Report("twins", [result], PACE, "wire", True, "busy")
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert data["schema"] == "aiolsp.compare/1" and data["machine"]["python"] and data["rounds"] == 2
+    assert (
+        data["schema"] == "aiolsp.compare/1"
+        and data["machine"]["python"]
+        and data["rounds"] == 2
+        and data["caution"] == "busy"
+    )
     found = data["cases"][0]
     assert found["goals"][0]["met"] is True and found["contenders"][0]["figures"]["memory"] == 3000
     assert {ratio["figure"] for ratio in found["ratios"]} == {"rate", "p50", "p99", "cpu", "memory"}
