@@ -107,20 +107,20 @@ def draw(chart: Chart, theme: Theme) -> str:
     title, note = wrap(chart.title, 46), wrap(_note(chart, bars), MOST_WORDS)
     canvas = _Canvas(theme)
     for line in title:
-        canvas.text(12, line, size=14, weight="bold")
+        canvas.line(line, _Style(size=14, bold=True))
     canvas.skip(4)
     top = canvas.at
     canvas.skip(LINE)
     for name, group in chart.groups:
         if name:
-            canvas.text(12, name, weight="bold")
+            canvas.line(name, _Style(bold=True))
         for bar in group:
             canvas.bar(bar, scale)
         canvas.skip(4)
     canvas.axis(scale, top)
     canvas.skip(4)
     for line in note:
-        canvas.text(12, line, size=11, faint=True)
+        canvas.line(line, _Style(size=11, faint=True))
     return canvas.svg(chart.title)
 
 
@@ -150,6 +150,14 @@ class Scale:
         return [2.0**power for power in range(self.low, self.high + 1) if power % step == 0]
 
 
+@dataclass(frozen=True)
+class _Style:
+    size: int = 12
+    bold: bool = False
+    faint: bool = False
+    anchor: str = "start"
+
+
 class _Canvas:
     """Draws from top to bottom."""
 
@@ -161,9 +169,9 @@ class _Canvas:
     def skip(self, pixels: float) -> None:
         self.at += pixels
 
-    def text(self, x: float, words: str, *, size: int = 12, weight: str = "normal", faint: bool = False) -> None:
+    def line(self, words: str, style: _Style) -> None:
         self.at += LINE
-        self._write(x, self.at, words, size=size, weight=weight, faint=faint)
+        self._write(12, self.at, words, style)
         self.at += 3
 
     def bar(self, bar: Bar, scale: Scale) -> None:
@@ -173,7 +181,7 @@ class _Canvas:
         height = max(ROW, len(names) * (LINE - 2) + 4)
         middle = self.at + height / 2
         for number, line in enumerate(names):
-            self._write(12, middle + 4 + (number - (len(names) - 1) / 2) * (LINE - 2), line, size=11)
+            self._write(12, middle + 4 + (number - (len(names) - 1) / 2) * (LINE - 2), line, _Style(size=11))
         one, end = scale.x(1), scale.x(bar.ratio.value)
         self._rectangle(min(one, end), middle - BAR / 2, max(abs(end - one), 1), BAR, colour)
         if bar.ratio.low is not None and bar.ratio.high is not None:
@@ -182,7 +190,7 @@ class _Canvas:
         if bar.asked is not None:
             self._rectangle(scale.x(bar.asked) - 1, middle - BAR / 2 - 2, 2, BAR + 4, self._theme.text)
         mark = "*" if bar.limited else ""
-        self._write(WIDTH - 8, middle + 4, _value(bar.ratio.value) + mark, anchor="end", weight="bold")
+        self._write(WIDTH - 8, middle + 4, _value(bar.ratio.value) + mark, _Style(bold=True, anchor="end"))
         self.at += height
 
     def axis(self, scale: Scale, top: float) -> None:
@@ -193,7 +201,7 @@ class _Canvas:
                 f'<line x1="{x}" x2="{x}" y1="{top + LINE}" y2="{self.at}" stroke="{self._theme.faint}" '
                 f'stroke-width="{1.5 if tick == 1 else 0.4}"/>'
             )
-            self._write(x, top + LINE - 4, _tick(tick), size=10, faint=True, anchor="middle")
+            self._write(x, top + LINE - 4, _tick(tick), _Style(size=10, faint=True, anchor="middle"))
         self._parts[:0] = lines
 
     def svg(self, title: str) -> str:
@@ -206,21 +214,12 @@ class _Canvas:
             + "\n</svg>\n"
         )
 
-    def _write(
-        self,
-        x: float,
-        y: float,
-        words: str,
-        *,
-        size: int = 12,
-        weight: str = "normal",
-        faint: bool = False,
-        anchor: str = "start",
-    ) -> None:
-        colour = self._theme.faint if faint else self._theme.text
+    def _write(self, x: float, y: float, words: str, style: _Style) -> None:
+        colour = self._theme.faint if style.faint else self._theme.text
+        weight = "bold" if style.bold else "normal"
         halo = f'stroke="{self._theme.ground}" stroke-width="3" paint-order="stroke"'
         self._parts.append(
-            f'<text x="{x:g}" y="{y:g}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
+            f'<text x="{x:g}" y="{y:g}" font-size="{style.size}" font-weight="{weight}" text-anchor="{style.anchor}" '
             f'fill="{colour}" {halo}>{escape(words)}</text>'
         )
 

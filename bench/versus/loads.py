@@ -10,6 +10,7 @@ import select
 import socket
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Self
 
@@ -165,17 +166,22 @@ class Datagrams(SocketLoad):
         return outcome
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What is said on a connection, whether the stream is ended then, and what must come back before it ends."""
+
+    message: bytes
+    answer: bytes
+    half_close: bool = False
+
+
 class Exchanges(SocketLoad):
     """A connection for each exchange: say something, end the stream if asked to, read to the end."""
 
-    def __init__(
-        self, server: Server, *, lanes: int, message: bytes, answer: bytes, half_close: bool, idle: int = 0
-    ) -> None:
+    def __init__(self, server: Server, exchange: Exchange, *, lanes: int, idle: int = 0) -> None:
         super().__init__(server, idle=idle)
+        self._exchange = exchange
         self._lanes = lanes
-        self._message = message
-        self._answer = answer
-        self._half_close = half_close
 
     def run(self, seconds: float) -> Outcome:
         """So many at a time, the next when one is over."""
@@ -204,8 +210,8 @@ class Exchanges(SocketLoad):
         started = monotonic_ns()
         peer = self._server.connect()
         lanes[peer.fileno()] = peer, started, []
-        peer.sendall(self._message)
-        if self._half_close:
+        peer.sendall(self._exchange.message)
+        if self._exchange.half_close:
             peer.shutdown(socket.SHUT_WR)
         self.watch(peer)
 
@@ -214,7 +220,7 @@ class Exchanges(SocketLoad):
             peer.close()
 
     def _settle(self, outcome: Outcome, answer: bytes, latency: int) -> None:
-        if answer == self._answer:
+        if answer == self._exchange.answer:
             outcome.units += 1
             outcome.latency.record(latency)
         else:

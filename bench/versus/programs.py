@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from versus.group_loads import Expiry, Fanout, Stream
-from versus.loads import Datagrams, Exchanges, PingPong, SocketLoad
+from versus.loads import Datagrams, Exchange, Exchanges, PingPong, SocketLoad
 from versus.results import About
 from versus.rounds import Case, Entrant, Load
 from versus.servers import Server
@@ -115,7 +115,7 @@ SPECS = (
         "from connecting to the server's close",
         lambda _: ("--wait", "0.01"),
         lambda server, quick: Exchanges(
-            server, lanes=8, message=MESSAGE, answer=b"", half_close=True, idle=_some(1000, 200, quick)
+            server, Exchange(MESSAGE, b"", half_close=True), lanes=8, idle=_some(1000, 200, quick)
         ),
     ),
     Spec(
@@ -125,9 +125,7 @@ SPECS = (
         "a request analysed",
         "from connecting to the end of the answer",
         none,
-        lambda server, quick: Exchanges(
-            server, lanes=16, message=REQUEST, answer=CORRECT, half_close=False, idle=_some(1000, 200, quick)
-        ),
+        lambda server, quick: Exchanges(server, Exchange(REQUEST, CORRECT), lanes=16, idle=_some(1000, 200, quick)),
     ),
     Spec(
         "idle",
@@ -159,7 +157,7 @@ SPECS = (
         "a program run",
         "from connecting to the end of its output",
         none,
-        lambda server, _: Exchanges(server, lanes=4, message=b"hello\r\n", answer=GREETING, half_close=False),
+        lambda server, _: Exchanges(server, Exchange(b"hello\r\n", GREETING), lanes=4),
         files={"hello": b"#!/bin/sh\necho " + GREETING},
     ),
 )

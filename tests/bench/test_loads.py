@@ -11,7 +11,7 @@ import pytest
 from load.histogram import Histogram
 from load.server_process import ServerTrouble
 from versus.group_loads import Expiry, Fanout
-from versus.loads import Datagrams, Exchanges, PingPong, SocketLoad
+from versus.loads import Datagrams, Exchange, Exchanges, PingPong, SocketLoad
 from versus.programs import CORRECT, MESSAGE, REQUEST, TWIN, command
 from versus.servers import Server
 
@@ -30,13 +30,9 @@ LOADS: dict[str, tuple[tuple[str, ...], Callable[[Server], SocketLoad]]] = {
     "echo of 32 KiB": ((), lambda server: PingPong(server, connections=2, message=MESSAGE * 512)),
     "echo by UDP": ((), lambda server: Datagrams(server, sockets=4, message=MESSAGE)),
     "chat": ((), lambda server: Fanout(server, members=5, speakers=2)),
-    "analyze": ((), lambda server: _exchange(server, REQUEST, CORRECT, half_close=False)),
-    "oneshot": (("--wait", "0.01"), lambda server: _exchange(server, MESSAGE, b"", half_close=True)),
+    "analyze": ((), lambda server: Exchanges(server, Exchange(REQUEST, CORRECT), lanes=3)),
+    "oneshot": (("--wait", "0.01"), lambda server: Exchanges(server, Exchange(MESSAGE, b"", half_close=True), lanes=3)),
 }
-
-
-def _exchange(server: Server, message: bytes, answer: bytes, *, half_close: bool) -> Exchanges:
-    return Exchanges(server, lanes=3, message=message, answer=answer, half_close=half_close)
 
 
 @pytest.mark.parametrize("name", LOADS)
@@ -62,7 +58,7 @@ def test_timers_are_touched_and_then_expire_each_once() -> None:
 
 
 def test_an_answer_that_is_not_the_right_one_is_a_failure() -> None:
-    with twin("analyze") as server, _exchange(server, b"nonsense\r\n\r\n", CORRECT, half_close=False) as load:
+    with twin("analyze") as server, Exchanges(server, Exchange(b"nonsense\r\n\r\n", CORRECT), lanes=3) as load:
         outcome = load.run(SECONDS)
     assert outcome.failed == outcome.done > 0 and not outcome.units and "Something wrong" in outcome.example
 
