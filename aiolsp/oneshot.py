@@ -13,8 +13,8 @@ Consequence
     A worker owns its socket from the report to the re-arming, without a lock; re-arming must be the last thing it does
     with it. What a worker waits for must include the peer's end and the server's stop.
 Decision
-    `EpollWatcher` gives EPOLLONESHOT on any loop; the loop's thread hands each report to a `HalfSyncPool`, an executor
-    with a bounded queue. Workers re-arm by themselves; closing is the loop's, when the last worker has let go.
+    `EpollWatcher` gives EPOLLONESHOT on any loop; the loop's thread hands each report to a `HalfSyncPool`, whose
+    queue is bounded. Workers re-arm by themselves; closing is the loop's, when the last worker has let go.
     The worker reads until EAGAIN, waits ``--wait`` for more, reads again, and lets go when nothing came. The wait is a
     poll of the socket for POLLRDHUP and of the server's eventfd. ``--broken`` leaves EPOLLONESHOT out, nothing else.
 Price

@@ -160,6 +160,42 @@ def test_a_callback_serves_without_a_task(run: Run) -> None:
     run(main())
 
 
+def test_a_job_that_raises_what_no_future_holds_is_an_error_and_delays_no_other(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(1, 5), Gate()
+        held = pool.submit(gate.job)
+        stopped, after = pool.submit(next, iter(())), pool.submit(abs, -1)
+        gate.opened.set()
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await stopped
+        assert await after == 1
+        await held
+        assert await pool.close()
+
+    run(main())
+
+
+def test_results_that_come_while_the_loop_is_busy_share_one_wake_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        pool, passed = HalfSyncPool(4, 100), threading.Semaphore(0)
+        wake_ups, collect = 0, pool._collect
+
+        def count() -> None:
+            nonlocal wake_ups
+            wake_ups += 1
+            collect()
+
+        monkeypatch.setattr(pool, "_collect", count)
+        futures = [pool.submit(passed.release) for _ in range(50)]
+        for _ in range(50):
+            assert passed.acquire(timeout=DEADLINE)  # the loop waits here, and collects nothing
+        await asyncio.gather(*futures)
+        assert 1 <= wake_ups <= 1 + 4, "one for all, but for those that had not come back yet"
+        assert await pool.close()
+
+    run(main())
+
+
 def test_closing_cancels_what_waits_and_lets_what_runs_end(run: Run) -> None:
     async def main() -> None:
         pool, gate = HalfSyncPool(1, 5), Gate()
