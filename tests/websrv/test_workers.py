@@ -36,10 +36,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def workers(loop_name: str, site: Path, *options: object, **settings: Any) -> Iterator[Server]:
-    """A running server of two workers, with a status page, that stops quietly."""
+    """A running server of two workers, both of which have answered, with a status page; it must stop quietly."""
     told = ("--workers", 2, "--status", "/status", *options)
     with Shell(loop_name).server("websrv", site, *told, role="", **settings) as server:
-        wait_until(lambda: len(serving(server)) == 2, "two workers")
+        wait_until(lambda: both_answer(server), "two workers")
         yield server
 
 
@@ -47,6 +47,11 @@ def status(server: Server) -> dict[str, Any]:
     """The status of all and of each, by a connection of its own."""
     told: dict[str, Any] = json.loads(ask(server, "/status?format=json").body)
     return told
+
+
+def both_answer(server: Server) -> bool:
+    """Whether two workers have answered: so both get connections."""
+    return sum(worker["requests_total"] > 0 for worker in status(server)["workers"].values()) == 2
 
 
 def serving(server: Server) -> set[int]:
