@@ -51,7 +51,8 @@ def status(server: Server) -> dict[str, Any]:
 
 def both_answer(server: Server) -> bool:
     """Whether two workers have answered: so both get connections."""
-    return sum(worker["requests_total"] > 0 for worker in status(server)["workers"].values()) == 2
+    answered = [worker for worker in status(server)["workers"].values() if worker["requests_total"]]
+    return len(answered) == 2
 
 
 def serving(server: Server) -> set[int]:
