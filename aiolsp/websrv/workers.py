@@ -5,8 +5,9 @@ Book p. 289 (the pool of processes) over p. 301 (the pool of threads).
 Facts (2 workers, 2 cores, this kernel)
     - Most clients keep their connection: who gets 16 of them at once serves these for long. Of such a burst ``child``
       gave 0-4 to one worker and 12-16 to the other, ``reuseport`` 6-10 by its hash, ``parent`` 8 and 8.
-    - One connection with one request costs 150 us of CPU time in all under ``child``, 220 us under ``reuseport``,
-      400 us under ``parent``, where the third process is the parent. A request more on it costs 10 us.
+    - One connection with one request costs 210-230 us of CPU time in all under ``child`` and ``reuseport``, about what
+      it costs one process alone; 320-360 us under ``parent``, whose own process has the rest. A request more on it
+      costs 10-15 us.
 Consequence
     With connections that stay, an even spread is worth more than a cheap start; without, ``reuseport`` is.
 Decision
