@@ -23,13 +23,17 @@ class Key(NamedTuple):
 
 
 class Entry:
-    """A loaded resource and when it was last seen to be what is on the disk (seconds, the loop's clock)."""
+    """A loaded resource and when it was last seen to be what is on the disk (seconds, the loop's clock).
 
-    __slots__ = ("checked", "cost", "resource")
+    *asked_until* is the end of the second that it was last asked for in.
+    """
+
+    __slots__ = ("asked_until", "checked", "cost", "resource")
 
     def __init__(self, key: Key, resource: Resource, checked: float) -> None:
         self.resource = resource
         self.checked = checked
+        self.asked_until = 0.0
         self.cost = ENTRY_COST + len(resource.body or b"") + len(key.path) + len(key.accept_encoding or b"")
 
 

@@ -74,6 +74,8 @@ class HttpConnection(Answering):
     def data_received(self, data: bytes) -> None:
         """Answer at once what was answered a moment ago; else go the long way."""
         ready = self._hot.get(data)
+        if ready is None and self._hot:
+            ready = self._service.ready.find(data)
         if ready is not None:
             ready.hits += 1
             self._patience.last_activity = self._time()

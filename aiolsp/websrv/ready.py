@@ -3,8 +3,8 @@
 Facts: within one second the answers to equal requests are equal bytes (clock.py). A busy client's requests are often
 equal to the byte; those of many clients differ, but mostly in fields that decide nothing (http1/sieve.py).
 Decision: one table, of packets that were one head, and of what the sieve leaves of them. A packet is looked up as it
-came, then by its rest; a packet that begins with several heads, head by head. What is not found is for the request
-machine: this table knows answers, and no grammar.
+came, then by its rest, as if it were one head; then head by head, if it begins with several. What is not found is for
+the request machine: this table knows answers, and no grammar.
 Price: the answers and heads of a second stay in memory, up to the bounds below.
 """
 
@@ -60,29 +60,37 @@ class ReadyAnswers:
         room = self._limits.max_fields - (rest.count(b"\n") - 2)
         self.table[rest] = ReadyAnswer(status, payload, record, room)
 
+    def find(self, packet: bytes) -> ReadyAnswer | None:
+        """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
+        if len(packet) > self._limits.max_head or not packet.endswith(END):
+            return None
+        # The rest of anything but one head has more empty lines than any key of the table.
+        rest, dropped = self._rest(packet)
+        ready = self.table.get(rest)
+        if ready is None or dropped > ready.room:
+            return None
+        self._packets += len(packet)
+        if self._packets <= PACKETS:
+            self.table[packet] = ready
+        return ready
+
     def find_first(self, data: bytes, start: int, most: int) -> list[tuple[bytes, ReadyAnswer]]:
-        """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all."""
+        """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all.
+
+        One head alone is left to `find`.
+        """
         found: list[tuple[bytes, ReadyAnswer]] = []
         while most > 0 and (end := data.find(END, start, start + self._limits.max_head)) >= 0:
             head = data[start : end + len(END)]
-            ready = self.table.get(head) or self._find(head)
+            if len(head) == len(data):
+                break
+            ready = self.table.get(head) or self.find(head)
             if ready is None:
                 break
             found.append((head, ready))
             start += len(head)
             most -= len(ready.payload)
         return found
-
-    def _find(self, head: bytes) -> ReadyAnswer | None:
-        """The answer to *head*, if it differs from a known one in what decides nothing."""
-        rest, dropped = self._rest(head)
-        ready = self.table.get(rest)
-        if ready is None or dropped > ready.room:
-            return None
-        self._packets += len(head)
-        if self._packets <= PACKETS:
-            self.table[head] = ready
-        return ready
 
     def forget(self) -> None:
         """The second is over."""

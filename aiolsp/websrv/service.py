@@ -219,7 +219,10 @@ class Service:
         answer = self._respond(entry.resource, request)
         connection.send(request, answer)
         if self._fresh(entry):
-            self._keep_ready(connection, request, answer)
+            # Of many files that are asked for once a second each, no answer would be sent again.
+            if entry.asked_until == self.clock.next_tick or not entry.resource.keepable:
+                self._keep_ready(connection, request, answer)
+            entry.asked_until = self.clock.next_tick
 
     def _respond(self, resource: Resource, request: Request) -> Answer:
         limits = self.settings.limits
