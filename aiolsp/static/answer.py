@@ -40,6 +40,8 @@ class Answer:
     @property
     def ready(self) -> bytes:
         """The body, if it needs no file."""
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], bytes):
+            return self.pieces[0]
         return b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
 
     @property
