@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,8 +68,9 @@ def test_a_reader_that_left_is_no_traceback() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_is_run_by_its_name_with_its_options(program: str) -> None:
-    server = Process([sys.executable, "-m", "aiolsp", program, "server", "--port", "0"])
+def test_a_program_is_run_by_its_name_with_its_options(program: str, tmp_path: Path) -> None:
+    (tmp_path / "cgi-bin").mkdir()
+    server = Process([sys.executable, "-m", "aiolsp", program, "server", "--port", "0"], cwd=tmp_path)
     try:
         server.stdout.wait_for(READY.pattern)
         server.popen.terminate()
