@@ -293,7 +293,8 @@ class ProcessPool:
 
     def _exited(self, child: _Child, pid: int, status: int) -> None:
         how = f"exited {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        log.log(logging.INFO if status == 0 else logging.WARNING, "worker with pid %d %s", pid, how)
+        if status or not self.plan.closing:
+            log.log(logging.WARNING if status else logging.INFO, "worker with pid %d %s", pid, how)
         self._ended(child)  # if there was no descriptor for its pidfd, or this is heard first
 
     def _ended(self, child: _Child) -> None:

@@ -356,9 +356,10 @@ def test_what_lasts_longer_than_the_grace_is_killed(shell: Shell) -> None:
 
 def test_a_second_signal_kills_what_still_drains(shell: Shell) -> None:
     with pool(shell, "--grace", 1000) as server, server.connect() as peer:
-        hello(peer)
+        who = hello(peer)
+        others = [worker.pid for worker in all_workers(server).values() if worker.pid != who.pid]
         server.send_signal(signal.SIGTERM)
-        server.stderr.wait_for("exited 0")  # the other one
+        await_end(*others)
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0 and receive_to_end(peer) == b""
 

@@ -287,7 +287,8 @@ class ProcessPool:
         status = child.process.wait()
         assert status is not None, "a blocking wait returns a status"
         how = f"exited {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        log.log(logging.INFO if status == 0 else logging.WARNING, "worker with pid %d %s", child.process.pid, how)
+        if status or not self.plan.closing:
+            log.log(logging.WARNING if status else logging.INFO, "worker with pid %d %s", child.process.pid, how)
         while self._listen(child):  # to its last word
             pass
         for fd in (child.process.fileno(), child.channel.fileno()):
