@@ -35,6 +35,7 @@ PROGRAMS = {
     "daemon": "#!/bin/sh\nsetsid sleep 1000 &\nwhile ! kill -0 -$! 2>/dev/null; do :; done\necho $!\n",
     "stray": "#!/bin/sh\nsleep 1000 &\necho $!\n",
     "slow": "#!/bin/sh\necho begin; sleep 0.5; echo end\n",
+    "parent": "#!/bin/sh\necho $PPID\n",
     "noise": "just text",
     "lost": "#!/no/such/interpreter\n",
 }
@@ -257,7 +258,10 @@ def test_whoever_accepts_every_client_is_served(shell: Shell, cgi_dir: Path, acc
 
 def test_a_worker_that_is_killed_loses_its_own_and_is_replaced(shell: Shell, cgi_dir: Path) -> None:
     options = ("--cgi-dir", cgi_dir, "--processes", 2, "--max-children", 2)
-    with shell.server("cgisrv", *options) as server, asking(server, b"endless\r\n") as (first, first_pids):
+    with shell.server("cgisrv", *options) as server, ExitStack() as stack:
+        seen: list[bytes] = []
+        faults.wait_until(lambda: both_serve(server, seen), "a program of the other process")
+        first, first_pids = stack.enter_context(asking(server, b"endless\r\n"))
         with asking(server, b"endless\r\n") as (second, second_pids):
             os.kill(parent_of(first_pids[0]), signal.SIGKILL)
             assert receive_to_end(first) == b""
@@ -267,6 +271,12 @@ def test_a_worker_that_is_killed_loses_its_own_and_is_replaced(shell: Shell, cgi
             with PidFd(second_pids[0]):
                 faults.reset(second)
         server.stderr.wait_for("was killed by SIGKILL")
+
+
+def both_serve(server: Server, seen: list[bytes]) -> bool:
+    """Ask once more; whether two processes have answered: from then on they take turns."""
+    seen.append(ask(server, b"parent\r\n"))
+    return len(set(seen)) == 2
 
 
 def parent_of(pid: int) -> int:
