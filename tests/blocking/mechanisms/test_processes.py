@@ -83,9 +83,10 @@ def serve(intake):
             raise RuntimeError("the first one")
 
 with pool(serve, processes=1, shared=[read]) as children:
-    children.serving()
-    first = children.pids
-    while not children.pids or children.pids == first:
+    seen = set(children.workers)
+    while len(seen) < 2:  # the first one may be ready and gone in one turn
         children._turn()
+        seen.update(children.workers)
+    children.serving()
 """
     assert run(script).count("RuntimeError: the first one") == 1
