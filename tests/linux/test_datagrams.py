@@ -59,12 +59,13 @@ def test_a_port_that_is_taken_for_udp_is_an_error_of_one_line(opened: ExitStack)
 def test_another_free_port_is_tried_when_the_first_is_taken_for_udp(
     opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first = listen("127.0.0.1", 0)  # held until it is asked for: a number alone could be taken meanwhile
     taken = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    taken.bind(("127.0.0.1", 0))
-    ports = [taken.getsockname()[1], 0]
-    monkeypatch.setattr(module, "listen", lambda host, port: listen(host, ports.pop(0)))
+    taken.bind(first[0].getsockname())
+    offers = [first]
+    monkeypatch.setattr(module, "listen", lambda host, port: offers.pop() if offers else listen(host, port))
     (listener,), _ = both("127.0.0.1", 0, opened)
-    assert not ports and listener.getsockname()[1] != taken.getsockname()[1]
+    assert not offers and listener.getsockname()[1] != taken.getsockname()[1]
 
 
 def test_the_search_for_a_port_ends(monkeypatch: pytest.MonkeyPatch) -> None:
