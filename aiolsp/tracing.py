@@ -11,7 +11,8 @@ A line is: sign, call, descriptor, event flags by name, bytes, reason. The signs
     !  an error, or something refused
 
 Calling sequence: ``trace.open(...)`` once, ``if trace.on: trace.event(...)`` at each event, ``trace.close()``. A silent
-trace costs that one attribute test. Any thread may write; a forked child goes on writing to the same file.
+trace costs that one attribute test. Any thread may write; a forked child goes on writing to the same file. An event of
+the JSON also has the line of the program that it comes from, as ``"source": "aiolsp/chat.py:166"``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class Trace:
@@ -80,18 +83,20 @@ class Trace:
         if self._json is not None:
             facts = {"fd": fd, "flags": flags, "bytes": size, "why": why}
             known = {name: value for name, value in facts.items() if value not in (-1, "")}
-            self._append({"name": f"{sign} {call}", "ph": "i", "s": "t", "ts": _now_us(), "args": {**known, **args}})
+            record = {"name": f"{sign} {call}", "ph": "i", "s": "t", "ts": _now_us(), "args": {**known, **args}}
+            self._append({**record, "source": _source(2)})
 
     @contextmanager
     def span(self, name: str, **args: object) -> Iterator[None]:
         """A bar on the timeline for as long as the block runs (JSON only)."""
-        begin = _now_us()
+        begin, source = _now_us(), _source(3) if self._json is not None else ""
         try:
             yield
         finally:
             if self._json is not None:
                 duration = _now_us() - begin
-                self._append({"name": name, "ph": "X", "ts": begin, "dur": duration, "args": args})
+                record = {"name": name, "ph": "X", "ts": begin, "dur": duration, "args": args}
+                self._append({**record, "source": source})
 
     def descriptors(self) -> list[int]:
         """The files of its own that it writes to: a child that closes all others goes on writing to these."""
@@ -143,6 +148,12 @@ def _line(sign: str, call: str, fd: int, flags: str, size: int, why: str, args: 
 def _one_line(text: str) -> str:
     # What a peer sent may stand in an event: it must neither end the line nor steer the terminal.
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _source(depth: int) -> str:
+    """The file and line of the caller *depth* frames up, for a file of the package from the package's name on."""
+    frame = sys._getframe(depth)
+    return f"{frame.f_code.co_filename.removeprefix(_ROOT)}:{frame.f_lineno}"
 
 
 def _metadata(name: str, value: str) -> dict[str, object]:

@@ -222,6 +222,19 @@ def test_a_second_trace_replaces_the_file(trace: Trace, tmp_path: Path) -> None:
     assert [event["name"] for event in events(path)] == ["= second"]
 
 
+def test_the_json_says_which_line_wrote_an_event(trace: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    trace.open(None, str(path))
+    trace.event("=", "here")
+    with trace.span("and here"):
+        trace.event("=", "inside")
+    trace.close()
+    lines = Path(__file__).read_text().splitlines()
+    for event in events(path):
+        file, _, line = event["source"].rpartition(":")
+        assert __file__.endswith(file) and event["name"].removeprefix("= ") in lines[int(line) - 1]
+
+
 # Want of a reader or of room
 
 
