@@ -1,0 +1,51 @@
+"""Run a scenario before one shell, and give what happened as a `Run`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aiolsp.lab.actors import Failed
+from aiolsp.lab.model import Run, Shell, assemble
+from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.stage import Stage, Take
+
+SHELLS: tuple[Shell, ...] = ("asyncio", "blocking")
+
+
+def perform(lab: Lab, scenario: Scenario, shell: Shell, take: Take | None = None) -> Run:
+    """Run *scenario* once; *take* is told of each record as it comes. Raises Failed when it does not go as scripted."""
+    with tempfile.TemporaryDirectory(prefix="aiolsp-lab-") as directory:
+        home = Path(directory)
+        command = scenario.command(shell, home)
+        scenario.prepare(home)
+        stage = Stage([sys.executable, *command], home, take)
+        with stage:
+            scenario.script(stage)
+    assembly = assemble(stage.records, stage.zero_us)
+    run = Run(
+        lab=lab.name,
+        shell=shell,
+        variant=scenario.variant,
+        title=scenario.title,
+        book=lab.pages,
+        command=" ".join(["python", *command]),
+        look_for=scenario.look_for,
+        mend=scenario.mend,
+        lanes=assembly.lanes,
+        events=assembly.events,
+        counts=assembly.count(stage.usage),
+    )
+    run.finding = scenario.finding(run)
+    if not run.finding:
+        raise Failed(f"{scenario.title} ({shell}): the run does not show it")
+    return run
+
+
+def performances(lab: Lab, shells: Sequence[Shell], *, broken: bool) -> Iterator[Run]:
+    """Every scenario of *lab*, each before *shells* in turn. Raises Failed."""
+    for scenario in lab.broken if broken else lab.shown:
+        for shell in shells:
+            yield perform(lab, scenario, shell)

@@ -1,0 +1,55 @@
+"""What a lab is made of: a server, a script for its clients, and what the reader is to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiolsp.lab.model import Run, Shell, Variant
+from aiolsp.lab.stage import Stage
+
+
+def _nothing(home: Path) -> None:
+    """The server needs no files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run: *script* plays before the server of *program*, once for each shell."""
+
+    program: str
+    title: str
+    look_for: str
+    """What to see on the timeline, in a sentence."""
+    script: Callable[[Stage], None]
+    finding: Callable[[Run], str]
+    """A sentence with the run's own figures; empty if it does not show what it should."""
+    options: tuple[str, ...] = ()
+    """Of the server; ``{home}`` stands for a directory of the run's own."""
+    role: str = "server"
+    prepare: Callable[[Path], object] = _nothing
+    """Puts there the files that the server needs."""
+    variant: Variant = ""
+    mend: str = ""
+
+    def command(self, shell: Shell, home: Path) -> list[str]:
+        """What follows ``python`` to start the server of *shell*."""
+        options = [option.format(home=home) for option in self.options]
+        if self.program.startswith("broken."):
+            mended = ["--mended"] if self.variant == "mended" else []
+            name = self.program.removeprefix("broken.")
+            return ["-m", "aiolsp.lab.broken", name, "--shell", shell, *mended, *options]
+        package = "aiolsp.blocking" if shell == "blocking" else "aiolsp"
+        return ["-m", f"{package}.{self.program}", *filter(None, [self.role]), *options]
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """All that is to be seen of one program."""
+
+    name: str
+    pages: str
+    mechanism: str
+    shown: tuple[Scenario, ...]
+    broken: tuple[Scenario, ...]

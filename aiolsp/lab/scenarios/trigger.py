@@ -1,0 +1,105 @@
+"""Level and edge triggering, book p. 154: what wakes the server, and how often."""
+
+from __future__ import annotations
+
+from aiolsp.lab.model import Run
+from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.stage import Stage
+
+SENT = b"abcdefghij" * 5 + b"last"
+"""More than the server's buffer of 10 bytes holds."""
+
+REPORTS = frozenset({"add_reader", "epoll_wait"})
+
+
+def script(stage: Stage) -> None:
+    """A segment, and then the end of the stream, each an event of its own."""
+    client = stage.client("client")
+    client.send(SENT, why=f"{len(SENT)} bytes in one segment")
+    stage.wait_for("recv", count=6)
+    if "--mode et" in stage.command:
+        stage.wait_for("recv EAGAIN")
+    client.shut_down()
+    client.receive_to_end()
+
+
+def script_stuck(stage: Stage) -> None:
+    """A segment that is read only in part, and a second that shows what an edge is."""
+    client = stage.client("client")
+    client.send(SENT, why=f"{len(SENT)} bytes in one segment")
+    stage.wait_for("recv")
+    stage.pause(0.5)
+    client.send(b"more", why="a new segment is a new edge")
+    stage.wait_for("recv", count=2)
+    stage.pause(0.3)
+
+
+def finding(run: Run) -> str:
+    """Wake-ups and calls until all bytes were read."""
+    reads = [event for event in run.events if event.call == "recv" and event.source and event.size > 0]
+    wake_ups = sum(event.call in REPORTS and event.t_us < reads[-1].t_us for event in run.events) if reads else 0
+    eagain = sum(event.call == "recv EAGAIN" for event in run.events)
+    took = sum(event.size for event in reads)
+    if took != len(SENT):
+        return ""
+    return f"{took} bytes in {wake_ups} wake-up{'s' * (wake_ups > 1)}, {len(reads)} recv and {eagain} EAGAIN"
+
+
+def finding_stuck(run: Run) -> str:
+    """What was left unread."""
+    reads = [event for event in run.events if event.call == "recv" and event.source and event.size > 0]
+    took = sum(event.size for event in reads)
+    sent = len(SENT) + len(b"more")
+    if took >= sent:
+        return ""
+    gap = (reads[1].t_us - reads[0].t_us) / 1000 if len(reads) > 1 else 0
+    return (
+        f"{took} of {sent} bytes read: {gap:.0f} ms of silence with {len(SENT) - 10} bytes in the kernel, and only a"
+        f" new segment woke the server, for 10 bytes more"
+    )
+
+
+LAB = Lab(
+    "trigger",
+    "154",
+    "level and edge triggering",
+    shown=(
+        Scenario(
+            "trigger",
+            "level triggered",
+            "While bytes wait, the socket is reported again: one recv a wake-up is enough, and no EAGAIN is needed.",
+            script,
+            finding,
+            options=("--mode", "lt"),
+        ),
+        Scenario(
+            "trigger",
+            "edge triggered",
+            "One report for all bytes that came before it: the server must recv until EAGAIN.",
+            script,
+            finding,
+            options=("--mode", "et"),
+        ),
+    ),
+    broken=(
+        Scenario(
+            "trigger",
+            "edge triggered, and not drained",
+            "One recv for the one report: the rest is stuck, though the kernel has it, until more bytes come.",
+            script_stuck,
+            finding_stuck,
+            options=("--mode", "et", "--broken"),
+            variant="broken",
+            mend="recv until EAGAIN (BlockingIOError), with a budget, so that a peer that floods lets the others in.",
+        ),
+        Scenario(
+            "trigger",
+            "edge triggered, and drained",
+            "The same bytes, the same mode, read until EAGAIN: nothing is left behind.",
+            script,
+            finding,
+            options=("--mode", "et"),
+            variant="mended",
+        ),
+    ),
+)
