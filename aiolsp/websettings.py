@@ -67,7 +67,7 @@ def web_parser(*, blocking: bool = False) -> Parser:
     add("-d", "--directory", metavar="DIR", help=argparse.SUPPRESS)
     add("-b", "--bind", "--host", dest="host", default="127.0.0.1", metavar="ADDRESS", help="address; :: is dual stack")
     # http.server asks which protocol version to speak; here the client's request says it.
-    add("-p", "--protocol", help=argparse.SUPPRESS)
+    add("-p", "--protocol", type=_protocol, help=argparse.SUPPRESS)
     add("--port", type=port_number, metavar="PORT", help="port; 0 takes a free one (default 8080)")
     add("--unix", metavar="PATH", help="listen on a unix socket instead")
     _add_policy(parser)
@@ -165,6 +165,12 @@ def _at_least(kind: type[int] | type[float], least: float) -> Any:
         return value
 
     return number
+
+
+def _protocol(text: str) -> str:
+    if text.startswith("HTTP/"):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not HTTP/1.0 or HTTP/1.1; the option for a port is --port")
 
 
 def _one_process(text: str) -> int:

@@ -165,6 +165,7 @@ def test_what_cannot_be_sent_or_kept_is_refused_in_one_line(words: list[str]) ->
         ["--grace", ""],
         ["--port", "-1"],
         ["--port", "65536"],
+        ["-p", "8000"],
         ["--log", "xml"],
         ["--loop", "twisted"],
         ["--no-such-option"],
