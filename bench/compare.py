@@ -127,7 +127,8 @@ def compare(options: argparse.Namespace) -> int:
     for kind in KINDS:
         part = [result for result in results if result.about.kind == kind and result.measured()]
         report = Report(kind, part, pace, "wrk" if use_wrk else "wire", servers is not None, caution)
-        all_of_kind = whole and not (kind == TWINS and options.programs)
+        named = {*options.programs} or {*PROGRAMS, WEBSRV}
+        all_of_kind = whole and (kind != TWINS or named >= {*PROGRAMS, WEBSRV})
         for path in write_report(report, options.output, whole=all_of_kind) if part else ():
             print(f"wrote {os.path.relpath(path)}")
             written += 1
