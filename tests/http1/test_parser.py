@@ -14,30 +14,7 @@ from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.states import ParseState
 from aiolsp.sansio import lines as lines_module
 from aiolsp.sansio.lines import CrlfSplitter, LineStatus
-
-LIMITS = Limits(max_target=40, max_head=300, max_fields=6, max_body=50, max_trailers=60, max_extensions=20)
-"""Small, so that the cases that reach them can be tried at every split."""
-
-
-def joined(events: list[Event]) -> list[Event]:
-    """The events with adjacent Data made one: how a body is cut means nothing."""
-    result: list[Event] = []
-    for event in events:
-        if isinstance(event, Data) and result and isinstance(result[-1], Data):
-            event = Data(result.pop().data + event.data)  # type: ignore[union-attr]
-        result.append(event)
-    return result
-
-
-def parse(*pieces: bytes, limits: Limits = LIMITS) -> list[Event]:
-    """All events of a fresh parser fed these pieces."""
-    parser = RequestParser(limits)
-    return joined([event for piece in pieces for event in parser.feed(piece)])
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    """*data* in pieces of one byte."""
-    return [data[i : i + 1] for i in range(len(data))]
+from parsing import LIMITS, check, in_pieces, joined, parse
 
 
 def head(line: bytes = b"GET / HTTP/1.1", *fields: bytes, host: bytes | None = b"Host: a") -> bytes:
@@ -241,7 +218,7 @@ def test_every_split_gives_the_same_events(data: bytes) -> None:
     whole = parse(data)
     for cut in range(len(data)):
         assert parse(data[:cut], data[cut:]) == whole, data[:cut]
-    assert parse(*one_by_one(data)) == whole
+    assert parse(*in_pieces(data, 1)) == whole
 
 
 @pytest.mark.parametrize("data", ACCEPTED)
@@ -256,7 +233,7 @@ def test_many_splits_of_pipelined_requests_give_the_same_events(messages: list[b
     data = b"".join(messages)
     ends = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     pieces = [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
-    assert parse(*pieces) == parse(data)
+    check(*pieces)
 
 
 FRAGMENTS = [
@@ -288,7 +265,7 @@ FRAGMENTS += [
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.binary(max_size=80), st.lists(st.sampled_from(FRAGMENTS), max_size=30).map(b"".join)))
 def test_garbage_never_raises_and_reads_the_same_byte_by_byte(data: bytes) -> None:
-    assert parse(*one_by_one(data)) == parse(data)
+    check(*in_pieces(data, 1))
 
 
 NAMES = st.text("abcXYZ-09_", min_size=1, max_size=8).map(lambda name: b"x-" + name.encode())
@@ -423,7 +400,7 @@ def test_the_parser_knows_when_it_stands_between_messages() -> None:
     parser = RequestParser(LIMITS)
     assert parser.between_messages
     seen = []
-    for byte in one_by_one(head(POST, b"Content-Length: 1") + b"x"):
+    for byte in in_pieces(head(POST, b"Content-Length: 1") + b"x", 1):
         assert parser.feed(b"") == []
         parser.feed(byte)
         seen.append(parser.between_messages)
@@ -499,7 +476,7 @@ def test_each_byte_is_searched_a_bounded_number_of_times(
     data: bytes, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counting = Counting(monkeypatch)
-    parse(*(data[i : i + size] for i in range(0, len(data), size)), limits=Limits())
+    parse(*in_pieces(data, size), limits=Limits())
     assert counting.searched <= 5 * len(data)
 
 

@@ -1,0 +1,60 @@
+"""What holds of the request machine whatever it is fed: one oracle for tables, for hypothesis and for atheris."""
+
+from __future__ import annotations
+
+import re
+
+from aiolsp.http1.limits import Limits
+from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
+from aiolsp.http1.parser import RequestParser
+
+LIMITS = Limits(max_target=40, max_head=300, max_fields=6, max_body=50, max_trailers=60, max_extensions=20)
+"""Small, so that the cases that reach them can be tried at every split."""
+
+STATUSES = frozenset({400, 413, 414, 417, 431, 501, 505})
+"""All that a ProtocolError may say."""
+
+_LETTERS = {Request: "R", Data: "D", EndOfMessage: "E", ProtocolError: "X"}
+_ORDER = re.compile("(?:RD?E)*(?:RD?)?X?")
+
+
+def joined(events: list[Event]) -> list[Event]:
+    """The events with adjacent Data made one: how a body is cut means nothing."""
+    result: list[Event] = []
+    for event in events:
+        if isinstance(event, Data) and result and isinstance(result[-1], Data):
+            event = Data(result.pop().data + event.data)  # type: ignore[union-attr]
+        result.append(event)
+    return result
+
+
+def parse(*pieces: bytes, limits: Limits = LIMITS) -> list[Event]:
+    """All events of a fresh parser fed these pieces."""
+    parser = RequestParser(limits)
+    return joined([event for piece in pieces for event in parser.feed(piece)])
+
+
+def in_pieces(data: bytes, size: int) -> list[bytes]:
+    """*data* in pieces of *size* bytes, the last one shorter."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def check(*pieces: bytes, limits: Limits = LIMITS) -> list[Event]:
+    """The events of these pieces; AssertionError unless they are those of the whole, in order and within the limits."""
+    data = b"".join(pieces)
+    events = parse(data, limits=limits)
+    assert _ORDER.fullmatch("".join([_LETTERS[type(event)] for event in events])), events
+    assert parse(*pieces, limits=limits) == events
+    for event in events:
+        match event:
+            case Request():
+                assert len(event.head) <= limits.max_head and len(event.target) <= limits.max_target
+                assert len(event.fields) <= limits.max_fields and event.head in data
+                assert parse(event.head, limits=limits)[0] == event
+            case Data(content):
+                assert 0 < len(content) <= limits.max_body
+            case EndOfMessage(trailers):
+                assert len(trailers) <= limits.max_fields
+            case ProtocolError(status):
+                assert status in STATUSES
+    return events
