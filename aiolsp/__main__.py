@@ -10,6 +10,14 @@ from aiolsp.cli import EXIT_OK, EXIT_USAGE, flush_stdout
 
 HEADINGS = ("program", "mechanism", "book page", "command")
 
+AFTER = (
+    "The blocking twin of NAME is python -m aiolsp.blocking.NAME.",
+    "To see one at work, with all that happens explained: python -m aiolsp lab NAME",
+)
+
+OTHERS = ("websrv", "lab")
+"""Programs whose options are not in the catalog."""
+
 
 def table() -> str:
     """The table of programs, one a line."""
@@ -20,7 +28,7 @@ def table() -> str:
     rows.append(("websrv", "all of them together", "301, 304, 318", "python -m aiolsp websrv [DIR | PORT]"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", "The blocking twin of NAME is python -m aiolsp.blocking.NAME."])
+    return "\n".join([*lines, "", *AFTER])
 
 
 def main(argv: list[str]) -> int:
@@ -30,7 +38,7 @@ def main(argv: list[str]) -> int:
         flush_stdout()
         return EXIT_OK
     name = argv[0]
-    if name not in PROGRAMS and name != "websrv":
+    if name not in PROGRAMS and name not in OTHERS:
         sys.stderr.write(f"python -m aiolsp: there is no program {name!r} (python -m aiolsp lists them)\n")
         return EXIT_USAGE
     sys.argv[1:] = argv[1:]

@@ -72,11 +72,11 @@ class Actor:
             self._rest += self._piece("receive")
         return self._taken(count)
 
-    def receive_line(self) -> bytes:
-        """A line with its end."""
+    def receive_line(self, *, quiet: bool = False) -> bytes:
+        """A line with its end; *quiet* tells nobody."""
         while b"\n" not in self._rest:
             self._rest += self._piece("receive a line")
-        return self._taken(self._rest.index(b"\n") + 1)
+        return self._taken(self._rest.index(b"\n") + 1, quiet=quiet)
 
     def receive_datagram(self) -> bytes:
         """One datagram, whole."""
@@ -123,9 +123,10 @@ class Actor:
             raise Failed(f"{self.name} cannot {doing}: the server has closed")
         return piece
 
-    def _taken(self, count: int) -> bytes:
+    def _taken(self, count: int, *, quiet: bool = False) -> bytes:
         data, self._rest = self._rest[:count], self._rest[count:]
-        self._note("<", "recv", count, why=_shown(data))
+        if not quiet:
+            self._note("<", "recv", count, why=_shown(data))
         return data
 
     def _note(self, sign: str, call: str, size: int = -1, *, why: str = "", at_ns: int = 0) -> None:

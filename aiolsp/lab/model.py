@@ -42,7 +42,8 @@ ZERO_COPY = frozenset({"splice", "sendfile"})
 
 
 CALLBACKS = frozenset(
-    "accept add_reader data_received datagram_received eof_received fired pidfd recvfrom recvmsg signal waitid".split()
+    "accept add_reader data_received datagram_received eof_received eventfd_read fired pidfd recvfrom recvmsg signal"
+    " waitid".split()
 )
 """Calls whose event is a report by itself; others are one if they come with the flags that the kernel gave."""
 
@@ -105,8 +106,8 @@ class Counts:
     """What the server did, counted: by the kernel (`Usage`) and from the trace."""
 
     usage: Usage
-    reports: int
-    """How often it was told that something is ready or has come: one sleep may end with many."""
+    wake_ups: int
+    """How often it was told that something is ready or has come: many may end one sleep."""
     calls: dict[str, int]
     """Events of each call, most frequent first. What the loop calls by itself leaves no event."""
     eagain: int
@@ -137,6 +138,18 @@ class Run:
     lanes: list[Lane] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     counts: Counts | None = None
+
+    def server(self, *calls: str) -> list[Event]:
+        """What the server did, of *calls* if any are named."""
+        return [e for e in self.events if self.lanes[e.lane].role == "server" and (not calls or e.call in calls)]
+
+    def client(self, name: str, *calls: str) -> list[Event]:
+        """What the scripted client *name* did, of *calls* if any are named."""
+        return [e for e in self.events if self.lanes[e.lane].name == name and (not calls or e.call in calls)]
+
+    def threads(self, events: Iterable[Event]) -> list[str]:
+        """The names of the lanes of *events*, each once, in the order of their first."""
+        return list(dict.fromkeys(self.lanes[event.lane].name for event in events))
 
 
 class Assembly:
@@ -193,7 +206,7 @@ class Assembly:
         moved = [event for event in events if event.size > 0 and event.sign in "<>"]
         return Counts(
             usage=usage,
-            reports=sum(event.sign in "<%" and (event.flags != "" or event.call in CALLBACKS) for event in events),
+            wake_ups=sum(event.sign in "<%" and (event.flags != "" or event.call in CALLBACKS) for event in events),
             calls=dict(Counter(event.call for event in events).most_common()),
             eagain=sum("EAGAIN" in event.call for event in events),
             bytes_in=sum(event.size for event in moved if event.sign == "<"),

@@ -103,8 +103,9 @@ class Stage:
         self._actors.append(actor)
         return actor
 
-    def play(self, module: str, *options: str, said: bytes = b"") -> str:
-        """Run the client of a program to its end, traced, with *said* as its input; what it printed."""
+    def play(self, program: str, *options: str, said: bytes = b"") -> str:
+        """Run the client of *program*, in the server's shell, to its end with *said* as its input; what it printed."""
+        module = f"{'aiolsp.blocking' if 'aiolsp.blocking' in self.command else 'aiolsp'}.{program}"
         tape = self._tape("client")
         host, port = self.address
         command = [sys.executable, "-m", module, "client", "--host", host, "--port", str(port), "--trace", tape.path]
@@ -122,19 +123,24 @@ class Stage:
         self.note({**record, "pid": 0, "tid": 0, "client": "the lab"})
         os.kill(self.pid, number)
 
-    def wait_for(self, call: str, *, count: int = 1, why: str = "", patience: float = PATIENCE) -> None:
-        """Wait until the server has written *count* events called *call*, with *why* in the reason. Raises Failed."""
+    def wait_for(self, call: str | tuple[str, ...], *, count: int = 1, why: str = "", size: int | None = None) -> None:
+        """Wait until the server has written *count* events of *call*, or one of several, with *why* in their reason.
+
+        Raises Failed after PATIENCE.
+        """
+        calls = (call,) if isinstance(call, str) else call
+
+        def matches(record: Record) -> bool:
+            args = record["args"]
+            fits = why in args.get("why", "") and size in (None, args.get("bytes"))
+            return record["ph"] == "i" and record["name"][2:] in calls and fits
 
         def found() -> int:
-            return sum(
-                role == "server" and record["ph"] == "i" and record["name"][2:] == call
-                and why in record["args"].get("why", "")
-                for role, record in self.records
-            )  # fmt: skip
+            return sum(role == "server" and matches(record) for role, record in self.records)
 
         with self._changed:
-            if not self._changed.wait_for(lambda: found() >= count, patience):
-                raise Failed(f"the server's trace has {call!r} {found()} times, not {count}")
+            if not self._changed.wait_for(lambda: found() >= count, PATIENCE):
+                raise Failed(f"the server's trace has {' or '.join(calls)} {found()} times, not {count}")
 
     def pause(self, seconds: float) -> None:
         """Let time pass, as the script has it."""

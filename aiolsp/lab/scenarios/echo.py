@@ -26,12 +26,11 @@ def script(stage: Stage) -> None:
 
 def finding(run: Run) -> str:
     """How large a datagram came back, and what the stream got."""
-    back = [event for event in run.events if event.call == "recvfrom" and not event.source]
-    names = {lane.id: lane.name for lane in run.lanes}
-    stream = sum(e.size for e in run.events if names[e.lane] == "stream" and e.call == "recv")
-    if len(back) != 3 or back[-1].size != LARGEST or stream != 11:
+    back = [event.size for event in run.client("datagrams", "recvfrom")]
+    stream = sum(event.size for event in run.client("stream", "recv"))
+    if len(back) != 3 or back[-1] != LARGEST or stream != 11:
         return ""
-    sizes = ", ".join(f"{event.size:,}" for event in back)
+    sizes = ", ".join(f"{size:,}" for size in back)
     return f"the stream's {stream} bytes came back, and datagrams of {sizes} bytes: borders are kept, also of nothing"
 
 

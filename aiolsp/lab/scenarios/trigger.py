@@ -9,7 +9,8 @@ from aiolsp.lab.stage import Stage
 SENT = b"abcdefghij" * 5 + b"last"
 """More than the server's buffer of 10 bytes holds."""
 
-REPORTS = frozenset({"add_reader", "epoll_wait"})
+MORE = b"more"
+"""A second segment, which shows what an edge is."""
 
 
 def script(stage: Stage) -> None:
@@ -29,33 +30,30 @@ def script_stuck(stage: Stage) -> None:
     client.send(SENT, why=f"{len(SENT)} bytes in one segment")
     stage.wait_for("recv")
     stage.pause(0.5)
-    client.send(b"more", why="a new segment is a new edge")
+    client.send(MORE, why="a new segment is a new edge")
     stage.wait_for("recv", count=2)
     stage.pause(0.3)
 
 
 def finding(run: Run) -> str:
     """Wake-ups and calls until all bytes were read."""
-    reads = [event for event in run.events if event.call == "recv" and event.source and event.size > 0]
-    wake_ups = sum(event.call in REPORTS and event.t_us < reads[-1].t_us for event in run.events) if reads else 0
-    eagain = sum(event.call == "recv EAGAIN" for event in run.events)
-    took = sum(event.size for event in reads)
-    if took != len(SENT):
+    reads = [event for event in run.server("recv") if event.size > 0]
+    if sum(event.size for event in reads) != len(SENT):
         return ""
-    return f"{took} bytes in {wake_ups} wake-up{'s' * (wake_ups > 1)}, {len(reads)} recv and {eagain} EAGAIN"
+    wake_ups = sum(event.t_us < reads[-1].t_us for event in run.server("add_reader", "epoll_wait"))
+    eagain = len(run.server("recv EAGAIN"))
+    return f"{len(SENT)} bytes: {wake_ups} wake-up{'s' * (wake_ups > 1)}, {len(reads)} recv, {eagain} EAGAIN"
 
 
 def finding_stuck(run: Run) -> str:
-    """What was left unread."""
-    reads = [event for event in run.events if event.call == "recv" and event.source and event.size > 0]
-    took = sum(event.size for event in reads)
-    sent = len(SENT) + len(b"more")
-    if took >= sent:
+    """What was left unread, and for how long."""
+    reads = run.server("recv")
+    if len(reads) < 2 or sum(event.size for event in reads) >= len(SENT + MORE):
         return ""
-    gap = (reads[1].t_us - reads[0].t_us) / 1000 if len(reads) > 1 else 0
+    silence = (reads[1].t_us - reads[0].t_us) / 1000
     return (
-        f"{took} of {sent} bytes read: {gap:.0f} ms of silence with {len(SENT) - 10} bytes in the kernel, and only a"
-        f" new segment woke the server, for 10 bytes more"
+        f"{len(SENT) - reads[0].size} bytes lay in the kernel for {silence:.0f} ms and the server slept; a new segment"
+        f" of {len(MORE)} bytes was a new edge, for {reads[1].size} bytes more"
     )
 
 

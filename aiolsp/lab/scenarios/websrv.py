@@ -1,0 +1,77 @@
+"""The web server, book p. 301 to 318: a thread pool for what may block, and everything else on one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiolsp.lab.actors import Actor
+from aiolsp.lab.model import Run
+from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.stage import Stage
+
+LARGE = 1 << 20
+"""Bytes of the file that the book's server cuts off at 128 KiB."""
+
+
+def prepare(home: Path) -> None:
+    """A small and a large file."""
+    site = home / "site"
+    site.mkdir()
+    (site / "small.txt").write_text("hello\n")
+    (site / "large.bin").write_bytes(bytes(LARGE))
+
+
+def script(stage: Stage) -> None:
+    """The small file twice on one connection, the large one on another, and a path out of the directory."""
+    keen = stage.client("keen")
+    for why in ("not seen before", "seen a moment ago"):
+        keen.send(b"GET /small.txt HTTP/1.1\r\nHost: lab\r\n\r\n", why=f"GET /small.txt, {why}")
+        receive_answer(keen)
+    bulk = stage.client("bulk")
+    bulk.send(b"GET /large.bin HTTP/1.1\r\nHost: lab\r\n\r\n", why="GET /large.bin")
+    receive_answer(bulk)
+    thief = stage.client("thief")
+    thief.send(b"GET /../../../etc/passwd HTTP/1.1\r\nHost: lab\r\n\r\n", why="GET /../../../etc/passwd")
+    receive_answer(thief)
+
+
+def receive_answer(client: Actor) -> None:
+    """A response, by its Content-Length."""
+    length = 0
+    while (line := client.receive_line(quiet=True)) != b"\r\n":
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    client.receive(length)
+
+
+def finding(run: Run) -> str:
+    """What went which way."""
+    sent = sum(event.size for event in run.server("sendfile"))
+    asked = len(run.server("submit"))
+    bulk = sum(event.size for event in run.client("bulk", "recv"))
+    if sent < LARGE or bulk != LARGE or not asked:
+        return ""
+    return (
+        f"{asked} times something went to a thread of the pool, where it may block; {sent:,} bytes of the large file"
+        " went by sendfile(2) and were never in the process"
+    )
+
+
+LAB = Lab(
+    "websrv",
+    "301, 304, 318",
+    "all of them together",
+    shown=(
+        Scenario(
+            "websrv",
+            "a small file twice, a large one, a thief",
+            "The first answer needs a thread of the pool, since a disk may block; the second is in memory.",
+            script,
+            finding,
+            options=("{home}/site",),
+            role="",
+            prepare=prepare,
+        ),
+    ),
+    broken=(),
+)
