@@ -11,7 +11,8 @@ function describe() {
     const card = element("section", { class: "run" }, element("h2", {}, title, variant && ` (${variant})`), element("p", {}, look_for));
     if (mend) card.append(element("p", { class: "mend" }, mend));
     for (const run of runs) {
-      card.append(element("h3", {}, run.shell), element("code", {}, `$ ${run.command}`), element("p", {}, run.finding));
+      const command = run.command && element("code", {}, `$ ${run.command}`);
+      card.append(element("h3", {}, run.shell), command, element("p", {}, run.finding));
     }
     return card;
   }));
@@ -83,7 +84,8 @@ function log() {
 
 function legend() {
   const signs = Object.entries(SIGNS).map(([sign, [, words]]) => element("span", {}, glyph({ sign }), ` ${words}`));
-  $("legend").replaceChildren(...signs, element("span", {}, "a number stands for that many events: click to zoom"));
+  const rest = ["a number stands for that many events: click to zoom", "shaded: a pause of more than 10 ms, squeezed"];
+  $("legend").replaceChildren(...signs, ...rest.map((words) => element("span", {}, words)));
 }
 
 function tip(mark, shown) {

@@ -91,7 +91,7 @@ function refresh() {
     rows: [...new Set([event.lane, event.connection])].filter((id) => id >= 0).map((id) => `${number} ${id}`),
   })));
   items.sort((a, b) => a.event.t_us - b.event.t_us);
-  if (!items.includes(view.chosen)) choose(null);
+  if (view.chosen) choose(items.find((item) => item.event === view.chosen.event) ?? null);
   measure();
   for (const id of ["tools", "lanes", "legend", "counts", "log"]) $(id).hidden = !items.length;
   describe();
