@@ -75,6 +75,11 @@ class Answering(asyncio.Protocol):
         """Go on with what comes next."""
         raise NotImplementedError
 
+    @property
+    def _all_read(self) -> bool:
+        """Whether nothing has come behind the request that is being answered."""
+        raise NotImplementedError
+
     def _stop_answering(self) -> None:
         """No answer follows: drop what was read."""
         raise NotImplementedError
@@ -111,7 +116,7 @@ class Answering(asyncio.Protocol):
         answer.close()
         self._service.note(self, request, answer.status, size)
         if not self._keep_alive:
-            self._finish()
+            self._leave(request)
 
     def _stream(self, request: Request, answer: Answer) -> None:
         try:
@@ -147,7 +152,8 @@ class Answering(asyncio.Protocol):
         assert stream is not None and self._sending is not None
         if self._transfer is not None:
             self._service.metrics.sent_bytes_total += stream.sent
-        self._service.note(self, *self._sending, stream.sent)
+        request, status = self._sending
+        self._service.note(self, request, status, stream.sent)
         self._transfer = self._exchange = self._sending = self._request = None
         self._awaits_disk = False
         if not complete:
@@ -157,7 +163,7 @@ class Answering(asyncio.Protocol):
         if self._keep_alive:
             self._advance()
         else:
-            self._finish()
+            self._leave(request)
 
     @property
     def full(self) -> bool:
@@ -225,6 +231,16 @@ class Answering(asyncio.Protocol):
             self._write(data)
 
     # Closing
+
+    def _leave(self, request: Request) -> None:
+        """The last answer, to *request*, is queued.
+
+        A client that asked for the close sends nothing more (RFC 9112 9.6), so that no reset can overtake the answer.
+        """
+        if request.keep_alive or not self._all_read:
+            self._finish()
+        else:
+            self._close()
 
     def abort(self) -> None:
         """Close at once, whatever is in flight."""

@@ -82,6 +82,8 @@ class HttpConnection(Answering):
             self._write(ready.payload)
             if self._service.log is not None:
                 self._service.log_again(self, data, ready)
+            if ready.closes:
+                self._close()
             return
         if trace.on:
             trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._patience.phase.value}")
@@ -101,6 +103,9 @@ class HttpConnection(Answering):
                 taken += len(head)
                 if self._service.log is not None:
                     self._service.log_again(self, head, ready)
+                if ready.closes:
+                    self._close() if taken == len(data) else self._finish()
+                    return b""
         return data[taken:]
 
     def eof_received(self) -> bool:
@@ -274,6 +279,10 @@ class HttpConnection(Answering):
             if self._patience.phase is not waiting_for:
                 self._enter(waiting_for)
         self.transport.resume_reading()
+
+    @property
+    def _all_read(self) -> bool:
+        return self._parser.between_messages and not self._events and not self._input
 
     def _stop_answering(self) -> None:
         self._closing = True

@@ -31,12 +31,13 @@ Those that never do are soon too many, and cost nothing from there on.
 class ReadyAnswer:
     """The bytes that answer a request until the second is over, and how often they did."""
 
-    __slots__ = ("hits", "payload", "record", "room", "status")
+    __slots__ = ("closes", "hits", "payload", "record", "room", "status")
 
-    def __init__(self, status: int, payload: bytes, record: LogRecord | None, room: int) -> None:
+    def __init__(self, status: int, payload: bytes, record: LogRecord | None, room: int, closes: bool) -> None:
         self.status = status
         self.payload = payload
         self.record = record
+        self.closes = closes
         self.hits = 0
         self.room = room
         """How many fields that decide nothing its request may have, lest there be too many in all."""
@@ -51,14 +52,19 @@ class ReadyAnswers:
         self._rest = Sieve((*FRAMING, *DECIDING)).rest
         self._size = self._packets = 0
 
-    def keep(self, head: bytes, status: int, payload: bytes, record: LogRecord | None) -> None:
-        """Answer *head*, which the request machine took for a request without a body, by *payload* from now on."""
+    def keep(
+        self, head: bytes, status: int, payload: bytes, record: LogRecord | None = None, *, closes: bool = False
+    ) -> None:
+        """Answer *head*, which the request machine took for a request without a body, by *payload* from now on.
+
+        *closes*: the request asks for the connection to be closed after it.
+        """
         rest, _ = self._rest(head)
         self._size += len(rest) + len(payload)
         if self._size > SIZE:
             return
         room = self._limits.max_fields - (rest.count(b"\n") - 2)
-        self.table[rest] = ReadyAnswer(status, payload, record, room)
+        self.table[rest] = ReadyAnswer(status, payload, record, room, closes)
 
     def find(self, packet: bytes) -> ReadyAnswer | None:
         """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
@@ -88,6 +94,8 @@ class ReadyAnswers:
             if ready is None:
                 break
             found.append((head, ready))
+            if ready.closes:
+                break
             start += len(head)
             most -= len(ready.payload)
         return found

@@ -245,12 +245,13 @@ class Service:
     def _keep_ready(self, connection: HttpConnection, request: Request, answer: Answer) -> None:
         if trace.on or self.settings.cache_valid < 1 or answer.size > LARGEST:
             return
-        if not request.head or request.has_body or not connection.keeps_alive or self._pages.disputed(request):
+        closes = not request.keep_alive
+        if not request.head or request.has_body or connection.keeps_alive is closes or self._pages.disputed(request):
             return  # then there is more to the answer than the head that it answers
         head = answer.head.render(self.clock.date(), connection.connection_field(request))
         body = b"" if request.method == b"HEAD" else answer.ready
         record = None if self.log is None else LogRecord.of("", request, answer.status, len(body))
-        self.ready.keep(request.head, answer.status, head + body, record)
+        self.ready.keep(request.head, answer.status, head + body, record, closes=closes)
 
     def _end_second(self) -> None:
         self.publish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,17 +183,22 @@ def test_an_answer_kept_ready_is_for_the_same_bytes_only(loop_name: str, site: P
 
 
 @pytest.mark.parametrize("last", ["HTTP/1.0", "Connection: close"])
-def test_what_ends_the_connection_is_never_kept_ready(loop_name: str, site: Path, last: str) -> None:
+@pytest.mark.parametrize("behind", [b"", request("/small.txt") * 3], ids=["alone", "more"])
+def test_a_ready_answer_to_the_last_request_ends_the_connection(
+    loop_name: str, site: Path, last: str, behind: bytes
+) -> None:
     packet = request("/small.txt", version="1.0") if last == "HTTP/1.0" else request("/small.txt", last)
     with hosted(loop_name, site) as host:
-        for _ in range(3):
-            peer, _ = host.connect()
+        was_ready = False
+        while not was_ready:
+            peer, served = host.connect()
             with peer:
                 assert exchange(peer, "/small.txt").body == SMALL
-                peer.sendall(packet)
-                assert read_reply(peer).fields["connection"] == "close"
+                was_ready = packet in host.call(partial(getattr, served, "_hot"))
+                peer.sendall(packet + behind)
+                reply = read_reply(peer)
+                assert (reply.body, reply.fields["connection"]) == (SMALL, "close")
                 assert receive_to_end(peer) == b""
-        assert host.call(lambda: packet not in host.service.ready.table)
 
 
 def test_no_ready_answer_comes_while_another_is_owed_or_a_message_is_half_there(loop_name: str, site: Path) -> None:
