@@ -1,4 +1,5 @@
-"""``python -m aiolsp lab`` lists the labs; ``python -m aiolsp lab NAME`` runs one and explains what happened.
+"""``python -m aiolsp lab`` lists the labs; ``python -m aiolsp lab NAME`` runs one and explains what happened;
+``python -m aiolsp lab web`` does so on a page.
 
 A lab starts the server of a program, lets scripted clients act on it, on loopback, and ends by itself in a few seconds:
 first the asyncio shell, then its blocking twin, with the same script.
@@ -20,8 +21,10 @@ from typing import NoReturn
 from aiolsp.catalog import seconds
 from aiolsp.cli import EXIT_FAILURE, EXIT_OK, Parser, UsageError, execute, say
 from aiolsp.http1.states import diagram
+from aiolsp.lab import web
 from aiolsp.lab.actors import Failed
 from aiolsp.lab.model import Run, document
+from aiolsp.lab.page import page
 from aiolsp.lab.runner import SHELLS, performances
 from aiolsp.lab.scenario import Lab
 from aiolsp.lab.scenarios import LABS
@@ -46,6 +49,7 @@ def lab_parser() -> Parser:
         "--speed", type=seconds, metavar="X", help="play the timeline at X times its real speed (default: at once)"
     )
     parser.add_argument("--json", metavar="FILE", help="write the runs as JSON too, all events of them")
+    parser.add_argument("--html", metavar="FILE", help="write a page of lanes too, which needs no network")
     parser.add_argument("--diagram", action="store_true", help="print the state machine's table as Mermaid instead")
     parser.set_defaults(verbose=False, trace=None)
     return parser
@@ -71,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_FAILURE
     if options.json:
         write(options.json, json.dumps(document(runs)))
+    if options.html:
+        write(options.html, page(runs))
     return EXIT_OK
 
 
@@ -88,7 +94,9 @@ def listing() -> str:
         lines.append(f"{lab.name:<8}  {lab.pages:<9}  {lab.mechanism}")
         lines += [f"{'':21}- {scenario.title}" for scenario in lab.shown]
         lines += [f"{'':21}- --broken: {scenario.title}" for scenario in lab.broken if scenario.variant == "broken"]
-    return "\n".join([*lines, "", "python -m aiolsp lab NAME [--broken] runs one; --help has the other options."])
+    return "\n".join(
+        [*lines, "", "python -m aiolsp lab NAME [--broken] runs one, and python -m aiolsp lab web a page of them."]
+    )
 
 
 def show(lab: Lab, options: argparse.Namespace) -> list[Run]:
@@ -134,7 +142,10 @@ def _terminated(number: int, frame: object) -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lab that the command line names; the exit status."""
     signal.signal(signal.SIGTERM, _terminated)
-    return execute(lab_parser(), argv, run)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["web"]:
+        return web.main(words[1:])
+    return execute(lab_parser(), words, run)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Decision
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import shlex
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiolsp.cli import Parser, port_number
+from aiolsp.cli import Parser, execute, port_number
 from aiolsp.lab.page import PROJECT, assembled
 from aiolsp.lab.scenarios import LABS
 
@@ -66,16 +67,21 @@ def make_site(home: Path) -> list[str]:
     return [os.fspath(site), "--cgi-dir", os.fspath(programs), *bounds, "--header", "X-Frame-Options: DENY"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def serve(options: argparse.Namespace) -> int:
     """Serve the page until a signal; the exit status."""
-    parser = Parser(prog="python -m aiolsp lab web", description="Serve the labs on a page, for this machine only.")
-    parser.add_argument("--port", type=port_number, default=PORT, help="port; 0 takes a free one (default %(default)s)")
-    options = parser.parse_args(argv)
     # By its name, as `python -m aiolsp` does: the lab runs programs, it is not built from them.
     server = importlib.import_module("aiolsp.websrv.__main__")
     with tempfile.TemporaryDirectory(prefix="aiolsp-lab-web-") as home:
         status: int = server.main([*make_site(Path(home)), "--host", "127.0.0.1", "--port", str(options.port)])
     return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the page as the command line says; the exit status."""
+    parser = Parser(prog="python -m aiolsp lab web", description="Serve the labs on a page, for this machine only.")
+    parser.add_argument("--port", type=port_number, default=PORT, help="port; 0 takes a free one (default %(default)s)")
+    parser.set_defaults(verbose=False, trace=None)
+    return execute(parser, argv, serve)
 
 
 if __name__ == "__main__":

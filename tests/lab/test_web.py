@@ -24,7 +24,7 @@ class LabWeb(Server):
     """A running ``lab web``."""
 
     def __init__(self) -> None:
-        super().__init__([sys.executable, "-m", "aiolsp.lab.web", "--port", "0"])
+        super().__init__([sys.executable, "-m", "aiolsp", "lab", "web", "--port", "0"])
         self.home = Path(self.stdout.wait_for(r"serves (.+)/site;")[1])
         """Its temporary directory."""
 
@@ -39,30 +39,43 @@ class LabWeb(Server):
             with closing(connection.getresponse()) as answer:
                 yield answer
 
-    def lab_processes(self) -> list[str]:
-        """Command lines of the servers that its labs run."""
+    def labs(self) -> list[str]:
+        """The processes of its labs: those that keep their temporary files in its directory."""
         found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for path in Path("/proc").glob("[0-9]*/environ"):
             try:
-                command = path.read_bytes()
+                if b"\0TMPDIR=" + os.fsencode(self.home) in b"\0" + path.read_bytes():
+                    found.append(path.parent.name)
             except OSError:
                 continue
-            if os.fsencode(self.home) in command:
-                found.append(command.decode())
         return found
 
 
-@pytest.fixture
-def web() -> Iterator[LabWeb]:
+@contextmanager
+def lab_web() -> Iterator[LabWeb]:
     """A running ``lab web``, which must end at SIGINT with all that it started."""
-    running = LabWeb()
+    web = LabWeb()
     try:
-        yield running
-        running.stop(signal.SIGINT)
-        wait_until(lambda: not running.lab_processes(), "no lab was left")
-        assert not running.home.exists()
+        yield web
+        web.stop(signal.SIGINT)
+        wait_until(lambda: not web.labs(), "no lab was left")
+        assert not web.home.exists()
     finally:
-        running.kill()
+        web.kill()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LabWeb]:
+    """One for all tests of this file."""
+    with lab_web() as web:
+        yield web
+
+
+@pytest.fixture
+def web(running: LabWeb) -> Iterator[LabWeb]:
+    """The same, and it must end what a test has left."""
+    yield running
+    wait_until(lambda: not running.labs(), "no lab was left")
 
 
 def test_a_click_runs_a_lab_and_its_lanes_appear(web: LabWeb, tab: Tab) -> None:
@@ -92,8 +105,8 @@ def test_another_click_ends_the_lab_before(web: LabWeb, tab: Tab) -> None:
 def test_a_reader_who_leaves_ends_the_lab(web: LabWeb) -> None:
     with web.asked("lab=trigger&broken=") as answer:
         assert answer.status == 200 and answer.readline().startswith(b"data: ")
-        wait_until(lambda: bool(web.lab_processes()), "the lab's server runs")
-    wait_until(lambda: not web.lab_processes(), "it has ended")
+        wait_until(lambda: bool(web.labs()), "the lab runs")
+    wait_until(lambda: not web.labs(), "it has ended")
 
 
 def test_more_labs_than_may_run_are_refused(web: LabWeb) -> None:
@@ -109,15 +122,15 @@ def test_a_page_of_another_site_runs_nothing(web: LabWeb, fields: dict[str, str]
         assert answer.status == 403
 
 
-def test_the_end_of_the_server_is_the_end_of_its_labs(web: LabWeb) -> None:
-    with web.asked("lab=trigger&broken=") as answer:
+def test_the_end_of_the_server_is_the_end_of_its_labs() -> None:
+    with lab_web() as web, web.asked("lab=trigger&broken=") as answer:
         assert answer.status == 200
-        wait_until(lambda: bool(web.lab_processes()), "the lab's server runs")
-        web.stop(signal.SIGTERM)  # the fixture looks for what is left
+        wait_until(lambda: bool(web.labs()), "the lab runs")
+        web.stop(signal.SIGTERM)
 
 
 def test_a_taken_port_is_one_line(web: LabWeb) -> None:
-    second = Process([sys.executable, "-m", "aiolsp.lab.web", "--port", str(web.port)])
+    second = Process([sys.executable, "-m", "aiolsp", "lab", "web", "--port", str(web.port)])
     try:
         assert second.wait() == 2
         assert re.fullmatch(r"[^\n]*address already in use[^\n]*\n", second.stderr.whole().lower())

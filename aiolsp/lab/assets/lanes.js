@@ -9,7 +9,7 @@ const SIGNS = {
   "<": ["in", "came in"], ">": ["out", "went out"], "=": ["state", "state changed"], "x": ["close", "closed"],
   "-": ["timeout", "time-out"], "%": ["timer", "timer"], "!": ["error", "error or refusal"], "": ["bar", "span"],
 };
-const ROW = 28, GROUP = 34, AXIS = 30, MARK = 17, EDGE = 14, NARROW = 640;
+const ROW = 28, GROUP = 34, AXIS = 30, MARK = 17, APART = 14, EDGE = 14, NARROW = 640;
 
 const $ = (id) => document.getElementById(id);
 const state = JSON.parse($("data").textContent);
@@ -112,7 +112,8 @@ function layout() {
       y += height;
       run.lanes.filter((other) => other.parent === lane.id).forEach((other) => place(other, depth + 1));
     };
-    run.lanes.filter((lane) => lane.parent < 0).forEach((lane) => place(lane, 0));
+    const roots = run.lanes.filter((lane) => lane.parent < 0), isClient = (lane) => lane.kind === "client";
+    [...roots.filter(isClient), ...roots.filter((lane) => !isClient(lane))].forEach((lane) => place(lane, 0));
   });
   const byKey = new Map(rows.map((row) => [row.key, row]));
   for (const item of items) {
@@ -209,7 +210,7 @@ function clusters(items) {
     const at = x(item.event.t_us);
     if (at < picture.left - MARK || at > picture.width + MARK) continue;
     const last = found.at(-1);
-    if (last && at - last.x < MARK + 1) last.items.push(item); else found.push({ x: at, items: [item] });
+    if (last && at - last.x < APART) last.items.push(item); else found.push({ x: at, items: [item] });
   }
   return found;
 }
