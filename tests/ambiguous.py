@@ -114,6 +114,7 @@ _TARGETS = {
 
 _HOSTS = {
     "no Host": (400, get(fields=b"")),
+    "no Host in a later minor version": (400, get(b"GET / HTTP/1.7", b"")),
     "two equal Hosts": (400, field(b"Host: a")),
     "two Hosts in two cases": (400, field(b"hOST: b")),
     "two Hosts in HTTP/1.0": (400, get(b"GET / HTTP/1.0", b"Host: a\r\nHost: b\r\n")),
@@ -146,6 +147,7 @@ _FIELDS = {
     "an NBSP before a coding's name": (400, post("\xa0Transfer-Encoding: chunked")),
     "an empty name": (400, field(b": a")),
     "no colon": (400, field(b"nothing")),
+    "no colon in a head without end": (400, b"GET / HTTP/1.1\r\nnothing\r\n"),
     "a request for a field": (400, field(b"GET /smuggled HTTP/1.1")),
     "a name that is no token": (400, field(b"X(Y): a")),
     "a name in quotes": (400, field(b'"X": a')),
@@ -241,6 +243,7 @@ _CODINGS = {
             "chunked with a comma after it": (400, "chunked,"),
             "chunked with a comma before it": (400, ",chunked"),
             "two words": (400, "chunked x"),
+            "no token": (400, "gz/p, chunked"),
             "gzip, then a space": (400, "gzip chunked"),
             "a colon": (400, ": chunked"),
             "a VT before it": (400, "\x0bchunked"),
@@ -417,6 +420,7 @@ UNFINISHED: dict[str, bytes] = {
     "a request-line": b"GET / HTTP/1.1",
     "a request-line and its CR": b"GET / HTTP/1.1\r",
     "a field": b"GET / HTTP/1.1\r\nHost: a",
+    "a line that cannot become a field": b"GET / HTTP/1.1\r\nHost: a\r\n:",
     "no empty line": b"GET / HTTP/1.1\r\nHost: a\r\n",
     "half an empty line": b"GET / HTTP/1.1\r\nHost: a\r\n\r",
     "no byte of a body": post("Content-Length: 1000", content=b""),
