@@ -1,0 +1,145 @@
+"""What the kernel has in memory is found without waiting, and what it has not is left to others."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from aiolsp.linux import cached
+from aiolsp.linux.beneath import open_beneath
+from aiolsp.linux.cached import NotCached
+from aiolsp.linux.sendfile import FileSlice
+
+CONTENT = os.urandom(100_000)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory on a file system that can tell what is in memory."""
+    directory = tmp_path / "site"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "sub" / "file").write_bytes(CONTENT)
+    (directory / "link").symlink_to("sub")
+    os.mkfifo(directory / "fifo")
+    with open(directory / "sub" / "file", "rb") as file:
+        if not cached.knows_nowait(file.fileno()):
+            pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
+    return directory
+
+
+@pytest.fixture
+def root(site: Path) -> Iterator[int]:
+    fd = os.open(site, os.O_RDONLY | os.O_DIRECTORY)
+    before = os.listdir("/proc/self/fd")
+    yield fd
+    assert os.listdir("/proc/self/fd") == before
+    os.close(fd)
+
+
+@pytest.fixture
+def file(site: Path) -> Iterator[int]:
+    fd = os.open(site / "sub" / "file", os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def find(root: int, *segments: bytes, follow_symlinks: bool = False) -> bytes:
+    """What is read of the file or directory of that name: its content or its entries."""
+    opened = open_beneath(root, segments, follow_symlinks=follow_symlinks, look_up=cached.look_up)
+    try:
+        if opened.is_directory:
+            return b" ".join(sorted(os.fsencode(name) for name in os.listdir(opened.fd)))
+        return cached.read(opened.fd, opened.status.st_size, 0)
+    finally:
+        os.close(opened.fd)
+
+
+def evict(fd: int) -> None:
+    """Have the kernel drop the pages of a file."""
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def test_a_name_that_was_looked_up_before_is_found(root: int, site: Path) -> None:
+    assert (site / "sub" / "file").exists()
+    assert find(root, b"sub", b"file") == CONTENT
+    assert find(root, b"sub") == b"file"
+    assert find(root) == b"fifo link sub"
+
+
+def test_a_name_that_nobody_has_asked_for_is_left_to_others_and_then_known_to_be_missing(root: int, site: Path) -> None:
+    with pytest.raises(NotCached):
+        find(root, b"unheard-of")
+    assert not (site / "unheard-of").exists()
+    with pytest.raises(FileNotFoundError):
+        find(root, b"unheard-of")
+
+
+@pytest.mark.parametrize("segments", [(b"link", b"file"), (b"sub", b"file", b"x"), (b"x" * 300,)])
+def test_what_is_no_plain_answer_is_left_to_others(root: int, site: Path, segments: tuple[bytes, ...]) -> None:
+    with pytest.raises(OSError):
+        open_beneath(root, segments)
+    with pytest.raises(NotCached):
+        find(root, *segments)
+
+
+def test_a_link_is_followed_if_that_is_allowed_but_not_to_another_mount(root: int, site: Path) -> None:
+    assert (site / "link" / "file").exists()
+    assert find(root, b"link", b"file", follow_symlinks=True) == CONTENT
+    (site / "away").symlink_to("/proc/self/status")
+    assert (site / "away").exists()
+    with pytest.raises(NotCached):
+        find(root, b"away", follow_symlinks=True)
+
+
+@pytest.mark.parametrize("name", ["fifo", "link"])
+def test_what_is_neither_file_nor_directory_is_not_opened(root: int, site: Path, name: str) -> None:
+    assert os.lstat(site / name)
+    with pytest.raises(FileNotFoundError):
+        find(root, name.encode())
+
+
+def test_a_kernel_without_the_call_is_asked_in_the_other_way(root: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached, "_OPENAT2", 100_000)
+    with pytest.raises(NotCached):
+        find(root, b"sub", b"file")
+
+
+def test_pages_that_are_not_in_memory_are_not_read(file: int) -> None:
+    assert cached.read(file, 1000, 50_000) == CONTENT[50_000:51_000]
+    evict(file)
+    assert cached.knows_nowait(file)
+    with pytest.raises(NotCached):
+        cached.read(file, 1000, 50_000)
+    os.pread(file, len(CONTENT), 0)
+    assert cached.read(file, 1000, 50_000) == CONTENT[50_000:51_000]
+
+
+def test_less_than_was_asked_for_is_nothing(file: int) -> None:
+    with pytest.raises(NotCached):
+        cached.read(file, len(CONTENT) + 1, 0)
+    assert cached.read(file, 0, 0) == b""
+
+
+def test_a_slice_of_a_file_that_has_changed_is_not_read(file: int, site: Path) -> None:
+    status = os.fstat(file)
+    piece = FileSlice(file, 10, 100, status.st_size, status.st_mtime_ns)
+    assert cached.read_slice(piece) == CONTENT[10:110]
+    os.utime(site / "sub" / "file", ns=(0, status.st_mtime_ns + 1))
+    with pytest.raises(NotCached):
+        cached.read_slice(piece)
+
+
+def test_a_file_system_without_the_flag_says_so(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("os.preadv", refuse)
+    assert not cached.knows_nowait(file)
+    with pytest.raises(NotCached):
+        cached.read(file, 1, 0)
