@@ -1,7 +1,8 @@
 """From a request target to what is on the disk: the blocking half of an answer, for a pool's thread.
 
 ``load`` finds and opens, and reads what is small; it takes what an earlier ``load`` gave for the same key, and gives
-that back if nothing has changed. ``answer.respond`` is the other half: without I/O, on the loop's thread.
+that back if nothing has changed. ``load_cached`` does the same as far as the kernel has all of it in memory, without
+waiting, so that it may be called on the loop's thread. ``answer.respond`` is the other half: without I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from aiolsp.http1.conditions import Validators
 from aiolsp.http1.dates import format_date
@@ -19,7 +20,9 @@ from aiolsp.http1.media_types import media_type
 from aiolsp.http1.negotiation import SIBLINGS, accepted_codings, accepts_html, choose_coding
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead, error_page
 from aiolsp.http1.target import RequestTarget, directory_location
-from aiolsp.linux.beneath import Opened, open_beneath
+from aiolsp.linux import cached
+from aiolsp.linux.beneath import Opened, open_beneath, walk
+from aiolsp.linux.cached import NotCached
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy
 from aiolsp.static.scripts import Scripts
@@ -98,12 +101,17 @@ class DocumentRoot:
     not a directory that can be opened.
     """
 
+    _look_up = staticmethod(walk)
+
     def __init__(self, path: str, policy: Policy, *, small: int = 0, scripts: Scripts | None = None) -> None:
         self.path = os.path.abspath(path)
         self.policy = policy
         self.small = small
         self.scripts = scripts
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._device = os.fstat(self._fd).st_dev
+        self._probed = False
+        self._cached: _CachedRoot | None = None
         self.common = common_fields(policy)
 
     def close(self) -> None:
@@ -123,6 +131,15 @@ class DocumentRoot:
             return self.error(403)
         except OSError as error:
             return self.error(503 if error.errno in _TOO_MANY_FILES else 500)
+
+    def load_cached(self, wanted: Wanted, known: Resource | None = None) -> Resource | None:
+        """As `load`, but never waits: None if that takes a look at the disk, or if it is not known to be needless."""
+        if self._cached is None:
+            return None
+        try:
+            return self._cached.load(wanted, known)
+        except NotCached:
+            return None
 
     def error(self, status: int, detail: str = "", *extra: Field) -> Resource:
         """A page that names *status*."""
@@ -162,7 +179,7 @@ class DocumentRoot:
         except FileNotFoundError:
             if not self.policy.listing:
                 raise
-        items, more = listing.read_directory(fd, self.policy)
+        items, more = self._list(fd)
         items = [item for item in items if self._served((*segments, item.name))]
         return self._page(200, listing.page(segments, items, more=more))
 
@@ -175,6 +192,7 @@ class DocumentRoot:
 
     def _file(self, segments: Sequence[bytes], opened: Opened, wanted: Wanted, known: Resource | None) -> Resource:
         """The file *opened*, or its better sibling; takes over the descriptor."""
+        self._probe(opened)
         name = segments[-1]
         content_type = media_type(name)
         fields = [*self.common, (b"Content-Type", content_type), (b"Accept-Ranges", b"bytes")]
@@ -200,8 +218,8 @@ class DocumentRoot:
         )
         if identity.size <= self.small:
             try:
-                _read(resource)
-            except OSError:
+                self._read(resource)
+            except (OSError, NotCached):
                 resource.close()
                 raise
         return resource
@@ -220,6 +238,10 @@ class DocumentRoot:
                 sibling = self._open((*directory, name + suffix))
             except OSError:
                 continue
+            except NotCached:
+                for other in (plain, *found.values()):
+                    os.close(other.fd)
+                raise
             if sibling.is_directory or sibling.status.st_mtime_ns < plain.status.st_mtime_ns:
                 os.close(sibling.fd)
             else:
@@ -247,22 +269,62 @@ class DocumentRoot:
             page = self._regular((self.policy.not_found_page,), plain, None)
             try:
                 if page.body is None:
-                    _read(page)
+                    self._read(page)
             finally:
                 page.close()
         except OSError:
             return self.error(404)
         return self._page(404, page.body or b"") if page.body is not None else self.error(404)
 
+    # What looks at the disk
+
     def _open(self, segments: Sequence[bytes]) -> Opened:
-        opened = open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks)
+        opened = open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks, look_up=self._look_up)
         if self.scripts is not None and self.scripts.hold(opened.fd):
             os.close(opened.fd)
             raise FileNotFoundError
         return opened
 
+    def _read(self, resource: Resource) -> None:
+        """Read the open file whole; one that changes meanwhile stays as it is, open and unread."""
+        identity = resource.identity
+        assert identity is not None
+        body = self._content(resource.fd, identity.size)
+        if len(body) == identity.size and Identity.of(os.fstat(resource.fd), identity.coding) == identity:
+            resource.body = body
+            resource.keepable = True
+            resource.close()
+
+    def _content(self, fd: int, size: int) -> bytes:
+        return os.pread(fd, size, 0)
+
+    def _list(self, fd: int) -> tuple[list[listing.Item], bool]:
+        return listing.read_directory(fd, self.policy)
+
+    def _probe(self, opened: Opened) -> None:
+        """Find out, by the first file, whether the file system of the root can be asked without waiting."""
+        if not self._probed and opened.status.st_dev == self._device:
+            self._probed = True
+            if cached.knows_nowait(opened.fd):
+                self._cached = _CachedRoot(self)
+
     def _page(self, status: int, body: bytes, *extra: Field) -> Resource:
         return Resource(status, (*self.common, (b"Content-Type", HTML), *extra), len(body), body)
+
+
+class _CachedRoot(DocumentRoot):
+    """The same directory, as far as the kernel has it in memory: raises NotCached rather than wait."""
+
+    _look_up = staticmethod(cached.look_up)
+
+    def __init__(self, root: DocumentRoot) -> None:
+        vars(self).update(vars(root))
+
+    def _content(self, fd: int, size: int) -> bytes:
+        return cached.read(fd, size, 0)
+
+    def _list(self, fd: int) -> NoReturn:
+        raise NotCached
 
 
 def common_fields(policy: Policy) -> tuple[Field, ...]:
@@ -275,14 +337,3 @@ def common_fields(policy: Policy) -> tuple[Field, ...]:
         ]
     replaced = {name.lower() for name, _ in policy.headers}
     return (*(pair for pair in ours if pair[0].lower() not in replaced), *policy.headers)
-
-
-def _read(resource: Resource) -> None:
-    """Read the open file whole; one that changes meanwhile stays as it is, open and unread."""
-    identity = resource.identity
-    assert identity is not None
-    body = os.pread(resource.fd, identity.size + 1, 0)
-    if len(body) == identity.size and Identity.of(os.fstat(resource.fd), identity.coding) == identity:
-        resource.body = body
-        resource.keepable = True
-        resource.close()

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
@@ -164,14 +165,19 @@ class Service:
             self._loading[key] = []
 
     def _load(self, connection: HttpConnection, request: Request, key: Key, known: Entry | None) -> bool:
-        """Have a thread look at the disk; False if *connection* was answered without."""
+        """Look, and if that would be to wait for the disk, have a thread look; False if *connection* was answered."""
         target = parse_target(request.target)
         if target is None:
             connection.refuse(ProtocolError(400, "bad request-target"))
             return False
         wanted = Wanted(target, key.accept_encoding, request.fields.combined(b"accept"))
+        looked_at = known.resource if known else None
+        resource = self.root.load_cached(wanted, looked_at)
+        if resource is not None:
+            self._take(connection, request, key, resource)
+            return False
         try:
-            job = self.pool.submit(self.root.load, wanted, known.resource if known else None)
+            job = self.pool.submit(self.root.load, wanted, looked_at)
         except QueueFull:
             connection.send(request, self.error(503, "the server is busy"))
             return False
@@ -187,16 +193,23 @@ class Service:
             for waiter, _ in ((connection, request), *waiting):
                 waiter.abort()
             return
-        resource = self._result(job)
+        if self._take(connection, request, key, self._result(job), waiting):
+            return
+        # An open file has one owner: each of the others needs one of its own.
+        for waiter, asked in waiting:
+            self._load(waiter, asked, key, None)
+
+    def _take(
+        self, connection: HttpConnection, request: Request, key: Key, resource: Resource, waiting: Sequence[Waiter] = ()
+    ) -> bool:
+        """Answer with *resource*; if those that wait for the same may be too, answer them and return True."""
         entry = self._entry(key, resource)
         if entry is None:
             connection.send(request, self._respond(resource, request))
-            # An open file has one owner: each of the others needs one of its own.
-            for waiter, asked in waiting:
-                self._load(waiter, asked, key, None)
-            return
+            return False
         for waiter, asked in ((connection, request), *waiting):
             self._send_kept(waiter, asked, entry)
+        return True
 
     def _entry(self, key: Key, resource: Resource) -> Entry | None:
         """What several may be answered with, in the cache if it is a file; None if *resource* is for one only."""

@@ -6,12 +6,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from aiolsp.http1.target import parse_target
+from aiolsp.linux import cached
+from aiolsp.linux.cached import NotCached
+from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 
@@ -336,6 +339,9 @@ def test_what_may_not_be_read_is_403(site: Path) -> None:
     child = f"""
 import os
 from aiolsp.http1.target import parse_target
+from aiolsp.linux import cached
+from aiolsp.linux.cached import NotCached
+from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
 from aiolsp.static.resource import DocumentRoot, Wanted
 root = DocumentRoot({str(site)!r}, Policy())
@@ -375,3 +381,63 @@ def test_a_broken_disk_is_an_answer_and_leaks_no_descriptor(
     monkeypatch.setattr("os.pread", pread)
     assert load(tmp_path, b"/file", Policy()).status == (500 if name == "file" else 404)
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("small", [2, 1 << 20])
+@pytest.mark.parametrize(
+    "raw", [b"/file.txt", b"/sub/page.html", b"/sub", b"/missing", b"/sub/", b"/link", b"/file.txt/", b"/.x", b"/%2F"]
+)
+def test_without_waiting_the_answer_is_the_same_or_none(site: Path, raw: bytes, small: int) -> None:
+    (site / "sub" / "index.html").write_bytes(b"index")
+    (site / "sub" / "page.html.br").write_bytes(b"brotli")
+    (site / "404.html").write_bytes(b"not here")
+    (site / "link").symlink_to("file.txt")
+    target = parse_target(raw)
+    assert target is not None
+    wanted = Wanted(target, b"gzip, br")
+    root = DocumentRoot(str(site), Policy(), small=small)
+    try:
+        assert root.load_cached(wanted) is None, "nothing is known of the file system yet"
+        resources = [root.load(wanted), root.load(Wanted(target)), root.load_cached(wanted)]
+        for resource in resources:
+            if resource is not None:
+                resource.close()
+        if resources[2] is not None:
+            assert resources[2] == resources[0]
+    finally:
+        root.close()
+
+
+def test_without_waiting_no_directory_is_listed(site: Path) -> None:
+    target = parse_target(b"/sub/")
+    assert target is not None
+    root = DocumentRoot(str(site), Policy(listing=True))
+    assert root.load(Wanted(target)).status == 200
+    assert root.load_cached(Wanted(target)) is None
+    root.close()
+
+
+@pytest.mark.parametrize("name", [b"page.html", b"page.html.br", b"page.html.zst"])
+def test_whatever_is_not_in_memory_nothing_is_answered_and_nothing_stays_open(
+    site: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    for suffix in (".gz", ".br"):
+        (site / "sub" / f"page.html{suffix}").write_bytes(b"short")
+    target = parse_target(b"/sub/page.html")
+    assert target is not None
+    wanted = Wanted(target, b"gzip, br, zstd")
+    root = DocumentRoot(str(site), Policy(), small=100)
+    known = root.load(wanted)
+    look_up = cached.look_up
+
+    def look(fd: int, segments: Sequence[bytes], follow_symlinks: bool) -> int:
+        if segments[-1] == name:
+            raise NotCached
+        return look_up(fd, segments, follow_symlinks)
+
+    monkeypatch.setattr(resource_module._CachedRoot, "_look_up", staticmethod(look))
+    assert root.load_cached(wanted, known) is None
+    monkeypatch.setattr(resource_module._CachedRoot, "_look_up", staticmethod(look_up))
+    if root._cached is not None:
+        assert root.load_cached(wanted, known) is known
+    root.close()
