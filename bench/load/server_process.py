@@ -58,13 +58,18 @@ class ServerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._popen.send_signal(signal.SIGTERM)
+        self.stop()
+        self._close_files()
+
+    def stop(self) -> int:
+        """Have it stop, or kill it when it does not; its exit status. May be called again."""
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGTERM)
         try:
-            self._popen.wait(PATIENCE)
+            return self._popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
-        self._close_files()
+            return self._popen.wait()
 
     @property
     def pid(self) -> int:
@@ -98,10 +103,13 @@ class ServerProcess:
             time.sleep(LOOK)
         raise ServerTrouble(f"{self._name} did not start: {self._last_error() or f'{complaint} within {PATIENCE} s'}")
 
-    def _last_error(self) -> str:
+    def errors(self) -> str:
+        """What it has said on stderr so far."""
         self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "backslashreplace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return self._errors.read().decode("utf-8", "backslashreplace").strip()
+
+    def _last_error(self) -> str:
+        return (self.errors().splitlines() or [""])[-1]
 
     def _close_files(self) -> None:
         self._output.close()
