@@ -6,7 +6,8 @@ Facts as there: a program may do anything, so each thing that it may fail to do 
 Consequence
     A program takes as long as it takes, and so would keep a thread of the pool from the disk.
 Decision
-    Threads of their own, as many as programs may run: ``max_children``. Such a thread holds the connection from the
+    Threads of their own, as many as programs may run: ``max_children``; those of all workers share that many places
+    (linux/places.py). Such a thread holds the connection from the
     request's head to the end of the answer, and waits in one poll(2) for all there is: the client's socket, the
     program's three pipes and its pidfd, with the first of all deadlines as the time-out. So input goes on while the
     program reads, output while the client does, and it reads like the sequence that it is. The times are those of the
@@ -21,6 +22,7 @@ import logging
 import math
 import select
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,7 @@ from aiolsp.http1.cgi import (
 )
 from aiolsp.http1.messages import Data, EndOfMessage, ProtocolError, Request
 from aiolsp.http1.response import CONTINUE
+from aiolsp.linux.places import Places
 from aiolsp.static.access_log import AccessLog, Remark
 from aiolsp.static.phases import Phase
 from aiolsp.static.scripts import Scripts
@@ -62,7 +65,7 @@ class ClientFault(Exception):
 
 
 class Gateway:
-    """The programs of one server: at most ``settings.max_children`` at once.
+    """The programs of one server: at most ``settings.max_children`` at once, those of other workers included.
 
     What they complain of goes to the access log, or to stderr if there is none.
     """
@@ -71,20 +74,47 @@ class Gateway:
         self.service = service
         self.scripts = scripts
         self.timeout = service.settings.cgi_timeout
-        self.threads = HalfSyncPool(service.settings.max_children, 0, name="aiolsp-cgi")
+        # The places are the bound: who has one may have to wait for a thread that is about to end, but is not refused.
+        most = service.settings.max_children
+        self.threads = HalfSyncPool(most, most, name="aiolsp-cgi")
         self._log = service.log or AccessLog(sys.stderr.fileno(), "common")
+        self._places = service.shared.programs or Places(most)
+        self._running: dict[ProgramExchange, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def running(self) -> int:
+        """Programs that run."""
+        return len(self._running)
 
     def exchange(self, connection: HttpConnection, request: Request) -> ProgramExchange | None:
-        """What answers *request* by a program; None if none is meant."""
+        """What answers *request* by a program; None if none is meant, or can be had now (see `refusal`)."""
         path = self.scripts.route(request.target)
-        return ProgramExchange(self, connection, request, path) if isinstance(path, ScriptPath) else None
+        if not isinstance(path, ScriptPath):
+            return None
+        exchange = ProgramExchange(self, connection, request, path)
+        return exchange if self.enter(exchange) else None
 
     def refusal(self, request: Request) -> ProtocolError | None:
-        """Why no program answers *request*, for which no exchange runs; None if it means a file."""
+        """Why no program answers *request*, for which there is no exchange; None if it means a file."""
         path = self.scripts.route(request.target)
         if isinstance(path, ScriptPath):
             return ProtocolError(503, "as many programs run as may")
         return path
+
+    def enter(self, exchange: ProgramExchange) -> bool:
+        """Whether *exchange* may have a program run; then it has a place until it leaves."""
+        with self._lock:
+            place = self._places.take()
+            if place is None:
+                return False
+            self._running[exchange] = place
+        return True
+
+    def leave(self, exchange: ProgramExchange) -> None:
+        """No program of *exchange* runs any more."""
+        with self._lock:
+            self._places.give(self._running.pop(exchange))
 
     def remark(self, path: ScriptPath, text: bytes) -> None:
         """Log what a program says, or what is to be said of it."""
@@ -93,6 +123,7 @@ class Gateway:
     def close(self) -> None:
         """After the last connection: wait for the programs that were killed, and let go of the directories."""
         if self.threads.close(DYING):
+            self._places.close()
             self.scripts.close()
         if self._log is not self.service.log:
             self._log.close(1.0)
@@ -127,6 +158,7 @@ class ProgramExchange:
         except ClientFault as fault:
             self._refuse(fault.args[0])
         finally:
+            self._gateway.leave(self)
             if self._answer is not None:
                 self._service.note(connection, self._request, self._answer.head.status, self._answer.sent)
 

@@ -32,7 +32,6 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from aiolsp.blocking.mechanisms.threads import QueueFull
 from aiolsp.blocking.websrv.held import HeldSocket
 from aiolsp.blocking.websrv.transfer import Output, Transfer
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
@@ -142,13 +141,16 @@ class HttpConnection(HeldSocket):
         self._drained = False
         self._reads_left = READS
         while (event := self._advance()) != ENDED:
-            if self._hand_over() if event == HANDED else self._rest(event):
+            if event == HANDED:
+                self._hand_over()
+                return
+            if self._rest(event):
                 return
         self.close("closed")
 
     def send(self, request: Request, answer: Answer) -> None:
         """Queue *answer*; one that holds parts of a file is sent before anything else is answered."""
-        self.output.put(answer.head.render(self._service.date(), self.connection_field(request)))
+        self.output.put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
         if answer.streamed and request.method != b"HEAD":
             self._transfer = Transfer(self.output, request, answer)
             return
@@ -164,7 +166,7 @@ class HttpConnection(HeldSocket):
     def refuse(self, fault: ProtocolError) -> None:
         """Answer what cannot be understood, or not be served, and close."""
         answer = self._service.error(fault.status, fault.reason)
-        self.output.put(answer.head.render(self._service.date(), CLOSE))
+        self.output.put(answer.head.render(self._service.clock.date(), CLOSE))
         self.output.put(answer.ready)
         self._service.note(self, self._request, answer.status, answer.size)
         self._request = None
@@ -245,17 +247,10 @@ class HttpConnection(HeldSocket):
 
     # A program's answer
 
-    def _hand_over(self) -> bool:
-        """Have a program's thread go on with the exchange; False if none is free, and the request is refused."""
-        assert self._service.gateway is not None and self._request is not None
-        try:
-            self._service.gateway.threads.submit(self._run_exchange)
-        except QueueFull:
-            self._exchange = None
-            if self._request.expects_continue:
-                self._expect(self._request)
-            return False
-        return True
+    def _hand_over(self) -> None:
+        """Have a program's thread go on with the exchange."""
+        assert self._service.gateway is not None
+        self._service.gateway.threads.submit(self._run_exchange)
 
     def _run_exchange(self) -> None:
         """On a program's thread: hold the connection until the answer is given, then give it back to the pool."""
@@ -274,7 +269,7 @@ class HttpConnection(HeldSocket):
     def begin_stream(self, request: Request, head: HeadTemplate, *, delimited: bool) -> None:
         """Queue the head of an answer that a program streams; unless it is *delimited*, the end closes."""
         self._keep_alive = self._keep_alive and delimited
-        self.output.put(head.render(self._service.date(), self.connection_field(request)))
+        self.output.put(head.render(self._service.clock.date(), self.connection_field(request)))
 
     def body_event(self) -> Event | None:
         """The next event of the request's body, if one has come."""

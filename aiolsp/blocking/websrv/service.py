@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import os
 import select
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,17 +18,17 @@ from typing import TYPE_CHECKING
 from aiolsp.blocking.mechanisms.threads import HalfSyncPool
 from aiolsp.blocking.mechanisms.timers import PollDriver
 from aiolsp.blocking.websrv.cgi import Gateway, ProgramExchange
-from aiolsp.http1.dates import format_date
+from aiolsp.blocking.websrv.clock import SecondClock
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd, host_of
-from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
 from aiolsp.static.pages import Pages
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 
@@ -44,26 +45,29 @@ SMALL = 64 * 1024
 
 
 class Service:
-    """Shared by the connections of one server; any thread may call it."""
+    """Shared by the connections of one server, on any thread, and what it has in common with other workers."""
 
-    def __init__(self, root: DocumentRoot, settings: Settings, log: AccessLog | None) -> None:
+    def __init__(self, root: DocumentRoot, settings: Settings, shared: Shared | None = None) -> None:
         self.root = root
         self.settings = settings
-        self.log = log
+        self.log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
         self.poller = select.epoll()
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.poller.register(self.bell, select.EPOLLIN)
         self.timers = PollDriver(self.wake)
-        self.crowd = Crowd(settings.limits.max_connections, settings.limits.max_per_address)
+        self.clock = SecondClock(self.publish, self.wake)
         self.connections: dict[int, HttpConnection] = {}
         self.draining = False
         """Whether no connection is to be kept for another request."""
-        self.metrics = Metrics(pid=os.getpid(), start_time_seconds=int(time.time()))
+        self.shared = unshared() if shared is None else shared
+        limits = settings.limits
+        self.crowd = Crowd(limits.max_connections, limits.max_per_address, self.shared.tally)
+        self.metrics = self.shared.scoreboard.resume(self.shared.row)
+        self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
         self._pages = Pages(settings.status, settings.health, settings.policy)
         self.gateway = None if root.scripts is None else Gateway(self, root.scripts)
         self._lock = threading.Lock()
-        self._date = 0, b""
 
     # Connections
 
@@ -74,6 +78,7 @@ class Service:
             self.metrics.connections_total += 1
             admitted = self.crowd.join(connection.peer)
             self.metrics.refused_total += not admitted
+        self.clock.wake()
         return admitted
 
     def leave(self, connection: HttpConnection) -> None:
@@ -84,6 +89,7 @@ class Service:
             self.metrics.sent_bytes_total += connection.sent
             empty = not self.connections
         self.poller.unregister(connection.fd)
+        self.clock.wake()
         if empty and self.draining:
             self.wake()
 
@@ -147,21 +153,13 @@ class Service:
         """An answer that says what is wrong, and no more."""
         return error_answer(self.root, status, detail)
 
-    def date(self) -> bytes:
-        """The current time as a Date field has it, made once a second."""
-        now = int(time.time())
-        second, date = self._date
-        if second != now:
-            date = format_date(now)
-            self._date = now, date
-        return date
-
     def _page(self, connection: HttpConnection, request: Request) -> Answer | None:
         """What the server has to tell of itself, if *request* asks for that."""
         if self._pages.is_health(request):
             return self._pages.health(draining=self.draining)
         if self._pages.is_status(request, connection.peer):
-            return self._pages.status(request, {0: self._counted()})
+            self.publish()
+            return self._pages.status(request, self.shared.scoreboard.workers())
         return None
 
     def _load(self, wanted: Wanted) -> Resource:
@@ -175,22 +173,25 @@ class Service:
 
     # The status and the access log
 
-    def _counted(self) -> Metrics:
-        """The metrics as they are now."""
+    def publish(self) -> None:
+        """Bring the metrics up to date and let the other workers see them."""
+        # All of it under the lock: of two threads that publish, the later one must know as much as the other.
         with self._lock:
             metrics = dataclasses.replace(self.metrics)
             metrics.connections = len(self.connections)
             metrics.sent_bytes_total += sum(connection.sent for connection in self.connections.values())
-        metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
-        metrics.timers = len(self.timers.timers)
-        metrics.draining = self.draining
-        return metrics
+            metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
+            metrics.timers = len(self.timers.timers)
+            metrics.programs = 0 if self.gateway is None else self.gateway.running
+            metrics.draining = self.draining
+            self.shared.scoreboard.publish(self.shared.row, metrics)
 
     def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
         """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
         with self._lock:
             self.metrics.requests_total += request is not None
             self.metrics.responded(status)
+        self.clock.wake()
         if self.log is not None and (request is None or not self._pages.own(request, connection.peer)):
             self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
 
@@ -198,6 +199,7 @@ class Service:
         """After the last connection: end programs and threads, and let go of the directory."""
         if self.gateway is not None:
             self.gateway.close()
+        self.publish()
         if self.pool.close(STUCK):
             self.root.close()
             with self._lock:
