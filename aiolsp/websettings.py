@@ -74,13 +74,10 @@ def web_parser(*, blocking: bool = False) -> Parser:
     _add_machinery(parser)
     _add_programs(parser)
     _add_limits(parser)
-    if blocking:
-        add("--workers", type=_one_process, help=argparse.SUPPRESS)
-    else:
-        _add_workers(parser)
+    _add_workers(parser)
+    if not blocking:
         add_loop_option(parser)
     add_trace_options(parser)
-    parser.set_defaults(workers=1, accept="parent")
     add("--version", action="version", version=VERSION)
     return parser
 
@@ -171,13 +168,6 @@ def _protocol(text: str) -> str:
     if text.startswith("HTTP/"):
         return text
     raise argparse.ArgumentTypeError(f"{text!r} is not HTTP/1.0 or HTTP/1.1; the option for a port is --port")
-
-
-def _one_process(text: str) -> int:
-    """1, all that the twin has. Raises ArgumentTypeError."""
-    if text == "1":
-        return 1
-    raise argparse.ArgumentTypeError("the blocking twin is one process with --threads; aiolsp.websrv has workers")
 
 
 def _workers(text: str) -> int:

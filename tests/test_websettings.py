@@ -212,14 +212,6 @@ def test_the_formats_are_those_that_the_log_knows() -> None:
     assert LOG_FORMATS == FORMATS
 
 
-def test_the_twin_says_that_it_has_no_workers(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = web_parser(blocking=True)
-    assert parser.parse_args(["--workers", "1"]).workers == parser.parse_args([]).workers == 1
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--workers", "auto"])
-    assert "the blocking twin is one process" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("blocking", [False, True])
 def test_the_help_fits_a_screen_and_names_every_option(blocking: bool) -> None:
     parser = web_parser(blocking=blocking)

@@ -18,9 +18,12 @@ import psutil
 import pytest
 
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.websettings import ACCEPT
 from faults import wait_until
-from harness import DEADLINE, Process, Server, Shell, receive_exactly, receive_to_end, receive_until
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import Reply, ask, exchange, read_reply, request
+
+ASYNCIO, UVLOOP, BLOCKING = SHELLS
 
 SMALL = b"small" * 100
 LARGE = b"large" * 1_000_000
@@ -34,11 +37,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def case(value: object) -> str:
+    """How a case is called in the name of a test."""
+    return value.name if isinstance(value, Shell) else str(value)
+
+
 @contextmanager
-def workers(loop_name: str, site: Path, *options: object, **settings: Any) -> Iterator[Server]:
+def workers(shell: Shell, site: Path, *options: object, **settings: Any) -> Iterator[Server]:
     """A running server of two workers, both of which have answered, with a status page; it must stop quietly."""
     told = ("--workers", 2, "--status", "/status", *options)
-    with Shell(loop_name).server("websrv", site, *told, role="", **settings) as server:
+    with shell.server("websrv", site, *told, role="", **settings) as server:
         wait_until(lambda: both_answer(server), "two workers")
         yield server
 
@@ -65,13 +73,13 @@ def wait_for_others(server: Server, old: set[int]) -> None:
     wait_until(lambda: len(new := serving(server)) == 2 and not new & old, "two new workers")
 
 
-def test_programs_are_bounded_for_all_workers_together(loop_name: str, site: Path, tmp_path: Path) -> None:
+def test_programs_are_bounded_for_all_workers_together(shell: Shell, site: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     program = tmp_path / "cgi" / "wait"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho Content-Type: text/plain\necho\nread line < {tmp_path / 'fifo'}\n")
     program.chmod(0o755)
-    with workers(loop_name, site, "--cgi-dir", program.parent, "--max-children", 1) as server:
+    with workers(shell, site, "--cgi-dir", program.parent, "--max-children", 1) as server:
         with server.connect() as peer, server.connect() as other:
             peer.sendall(request("/cgi-bin/wait"))
             receive_until(peer, b"\r\n\r\n")
@@ -145,11 +153,18 @@ class Load:
 
 
 @pytest.mark.parametrize(
-    ("loop_name", "accept"),
-    [("asyncio", "parent"), ("uvloop", "parent"), ("asyncio", "reuseport"), ("uvloop", "child")],
+    ("shell", "accept"),
+    [
+        (ASYNCIO, "parent"),
+        (UVLOOP, "parent"),
+        (ASYNCIO, "reuseport"),
+        (UVLOOP, "child"),
+        *((BLOCKING, accept) for accept in ACCEPT),
+    ],
+    ids=case,
 )
-def test_two_processes_serve_one_address(loop_name: str, site: Path, accept: str) -> None:
-    with workers(loop_name, site, "--accept", accept) as server:
+def test_two_processes_serve_one_address(shell: Shell, site: Path, accept: str) -> None:
+    with workers(shell, site, "--accept", accept) as server:
         pids = serving(server)
         assert len(pids) == 2 and server.pid not in pids
         peers = [server.connect() for _ in range(20)]
@@ -165,8 +180,8 @@ def test_two_processes_serve_one_address(loop_name: str, site: Path, accept: str
         assert len(server.stdout.text.splitlines()) == 2
 
 
-def test_ten_hangups_under_load_lose_no_request(loop_name: str, site: Path) -> None:
-    with workers(loop_name, site) as server:
+def test_ten_hangups_under_load_lose_no_request(shell: Shell, site: Path) -> None:
+    with workers(shell, site) as server:
         with Load(server) as load:
             before = 0
             for _ in range(10):
@@ -181,8 +196,8 @@ def test_ten_hangups_under_load_lose_no_request(loop_name: str, site: Path) -> N
         wait_until(lambda: status(server)["all"]["connections"] == 1, "no connection but the one that asks")
 
 
-def test_a_worker_that_is_killed_takes_only_its_own_connections_along(loop_name: str, site: Path) -> None:
-    with workers(loop_name, site) as server:
+def test_a_worker_that_is_killed_takes_only_its_own_connections_along(shell: Shell, site: Path) -> None:
+    with workers(shell, site) as server:
         peers = [server.connect() for _ in range(10)]
         for peer in peers:
             assert exchange(peer, "/small.txt").body == SMALL
@@ -206,13 +221,17 @@ def test_a_worker_that_is_killed_takes_only_its_own_connections_along(loop_name:
         server.stderr.wait_for(rf"worker with pid {victim['pid']} was killed by SIGKILL")
 
 
-@pytest.mark.parametrize(("loop_name", "killed"), [("asyncio", "parent"), ("uvloop", "parent"), ("uvloop", "zygote")])
-def test_no_process_outlives_the_server(loop_name: str, site: Path, killed: str) -> None:
-    server = Server(Shell(loop_name).command("websrv", "", site, "--port", 0, "--workers", 2, "--status", "/status"))
+@pytest.mark.parametrize(
+    ("shell", "killed"),
+    [(ASYNCIO, "parent"), (UVLOOP, "parent"), (UVLOOP, "zygote"), (BLOCKING, "parent")],
+    ids=case,
+)
+def test_no_process_outlives_the_server(shell: Shell, site: Path, killed: str) -> None:
+    server = Server(shell.command("websrv", "", site, "--port", 0, "--workers", 2, "--status", "/status"))
     try:
         wait_until(lambda: len(serving(server)) == 2, "two workers")
         family = psutil.Process(server.pid).children(recursive=True)
-        assert len(family) == 3, "the one that forks, and two workers"
+        assert len(family) == (2 if shell is BLOCKING else 3), "two workers, and the one that forks for a loop"
         fds = [PidFd(process.pid) for process in family]
         os.kill(server.pid if killed == "parent" else family[0].pid, signal.SIGKILL)
         for fd in fds:
@@ -226,10 +245,11 @@ def test_no_process_outlives_the_server(loop_name: str, site: Path, killed: str)
         server.kill()
 
 
-def test_the_limits_hold_for_all_workers_together(loop_name: str, site: Path) -> None:
+def test_the_limits_hold_for_all_workers_together(shell: Shell, site: Path) -> None:
     options = ("--max-connections", 7, "--max-per-address", 5)
-    with workers(loop_name, site, *options) as server:
+    with workers(shell, site, *options) as server:
         wait_until(lambda: status(server)["all"]["connections"] == 1, "nobody else")
+        victim = min(serving(server))
 
         def come(address: str, count: int) -> list[socket.socket]:
             peers = [connect_from(server, address) for _ in range(count)]
@@ -248,16 +268,15 @@ def test_the_limits_hold_for_all_workers_together(loop_name: str, site: Path) ->
         assert refused("127.0.0.1") and refused("127.0.0.1")
         second = come("127.0.0.2", 2)
         assert refused("127.0.0.3") and refused("127.0.0.1")
-        (pid, *_) = (child.pid for child in psutil.Process(server.pid).children(recursive=True)[1:])
-        os.kill(pid, signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         wait_until(lambda: ask(server, "/small.txt").status == 200, "room again")
         for peer in first + second:
             peer.close()
         wait_until(lambda: len(serving(server)) == 2, "a new worker")
 
 
-def test_a_rush_on_both_workers_never_exceeds_the_limit(loop_name: str, site: Path) -> None:
-    with workers(loop_name, site, "--max-connections", 20) as server:
+def test_a_rush_on_both_workers_never_exceeds_the_limit(shell: Shell, site: Path) -> None:
+    with workers(shell, site, "--max-connections", 20) as server:
         peers: list[socket.socket] = []
 
         def rush() -> None:
@@ -279,10 +298,12 @@ def test_a_rush_on_both_workers_never_exceeds_the_limit(loop_name: str, site: Pa
         wait_until(lambda: ask(server, "/small.txt").status == 200, "room again")
 
 
-@pytest.mark.parametrize(("loop_name", "everybody"), [("asyncio", False), ("asyncio", True), ("uvloop", True)])
-def test_what_is_in_flight_is_finished_when_it_is_stopped(loop_name: str, site: Path, everybody: bool) -> None:
+@pytest.mark.parametrize(
+    ("shell", "everybody"), [(ASYNCIO, False), (ASYNCIO, True), (UVLOOP, True), (BLOCKING, True)], ids=case
+)
+def test_what_is_in_flight_is_finished_when_it_is_stopped(shell: Shell, site: Path, everybody: bool) -> None:
     """A terminal's Ctrl-C goes to the parent and all workers, as does what systemd sends."""
-    with workers(loop_name, site, start_new_session=True) as server:
+    with workers(shell, site, start_new_session=True) as server:
         peers = [server.connect(receive_buffer=1 << 16) for _ in range(4)]
         for peer in peers:
             peer.sendall(request("/large.bin"))
@@ -311,8 +332,8 @@ def refuses(server: Server) -> bool:
     return False
 
 
-def test_a_second_signal_cuts_what_is_in_flight(loop_name: str, site: Path) -> None:
-    with workers(loop_name, site, "--grace", 600, "-v") as server:
+def test_a_second_signal_cuts_what_is_in_flight(shell: Shell, site: Path) -> None:
+    with workers(shell, site, "--grace", 600, "-v") as server:
         with server.connect(receive_buffer=1 << 16) as peer:
             peer.sendall(request("/large.bin"))
             receive_until(peer, b"\r\n\r\n")
@@ -323,23 +344,24 @@ def test_a_second_signal_cuts_what_is_in_flight(loop_name: str, site: Path) -> N
             assert len(receive_to_end(peer)) < len(LARGE)
 
 
-def test_workers_that_cannot_start_leave_the_old_ones_serving(loop_name: str, tmp_path: Path) -> None:
+def test_workers_that_cannot_start_leave_the_old_ones_serving(shell: Shell, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (site / "small.txt").write_bytes(SMALL)
-    with workers(loop_name, site) as server:
+    with workers(shell, site) as server:
         old = serving(server)
         site.rename(tmp_path / "elsewhere")
         server.send_signal(signal.SIGHUP)
-        server.stderr.wait_for(rf"(?m)^aiolsp.websrv: cannot serve {site}: no such file or directory$")
+        server.stderr.wait_for(rf"(?m)^aiolsp.*websrv: cannot serve {site}: no such file or directory$")
         assert ask(server, "/small.txt").body == SMALL
         (tmp_path / "elsewhere").rename(site)
         wait_for_others(server, old)
 
 
-def test_a_unix_socket_is_served_and_removed(site: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", [UVLOOP, BLOCKING], ids=case)
+def test_a_unix_socket_is_served_and_removed(shell: Shell, site: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    process = Process(Shell("auto").command("websrv", "", site, "--unix", path, "--workers", 2))
+    process = Process(shell.command("websrv", "", site, "--unix", path, "--workers", 2))
     try:
         process.stdout.wait_for("listening on")
         for _ in range(4):
@@ -353,7 +375,8 @@ def test_a_unix_socket_is_served_and_removed(site: Path, tmp_path: Path) -> None
         process.kill()
 
 
-def test_what_cannot_be_had_is_one_line(site: Path) -> None:
+@pytest.mark.parametrize("shell", [UVLOOP, BLOCKING], ids=case)
+def test_what_cannot_be_had_is_one_line(shell: Shell, site: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         cases = (
@@ -363,7 +386,7 @@ def test_what_cannot_be_had_is_one_line(site: Path) -> None:
             ((site, "--unix", "x", "--accept", "reuseport"), "a unix socket has no --accept reuseport"),
             ((site, "--workers", "0"), "--workers"),
         )
-        running = [Process(Shell("auto").command("websrv", "", "--workers", 2, *words)) for words, _ in cases]
+        running = [Process(shell.command("websrv", "", "--workers", 2, *words)) for words, _ in cases]
         for process, (_, message) in zip(running, cases, strict=True):
             try:
                 assert process.wait() == 2

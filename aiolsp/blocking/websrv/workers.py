@@ -1,0 +1,114 @@
+"""The web server as several processes on one address; the twin of websrv/workers.py, over the book's pool (p. 289).
+
+Facts
+    - What is shared is as there: the numbers, the clients, the bound on programs; and so is who accepts.
+    - Python lets one thread of a process run at a time, so 8 threads keep one core busy.
+    - A child of fork has one thread, whichever called; the locks of the others stay locked in it for ever.
+Consequence
+    Processes are what gives the twin a second core; and the one that forks may never have had a second thread.
+Decision
+    Threads, log and directory are made in the worker, after the fork. The parent has none: its pool's loop is all.
+Price
+    When a worker is killed, the parent kills what that had started; when the parent is killed, nobody does: the other
+    shell has its zygote for that.
+
+Calling sequence: new -> run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from functools import partial
+
+from aiolsp.blocking.mechanisms.intake import Intake
+from aiolsp.blocking.mechanisms.processes import ProcessPool
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.websrv.readiness import ReadinessLoop, accepted
+from aiolsp.blocking.websrv.server import open_root
+from aiolsp.blocking.websrv.service import Service
+from aiolsp.linux.listener import Address
+from aiolsp.linux.places import Places
+from aiolsp.linux.shm import SharedMemory
+from aiolsp.sansio import scoreboard, tally
+from aiolsp.sansio.pool import Worker
+from aiolsp.sansio.scoreboard import Scoreboard
+from aiolsp.sansio.tally import SharedTally
+from aiolsp.static.scripts import ScriptDirectoryError
+from aiolsp.static.shared import Shared
+from aiolsp.websettings import Settings
+
+log = logging.getLogger("aiolsp.websrv")
+
+END = 2.0
+"""Seconds on top of the grace before a worker is killed: it cuts what is left by itself then, and writes its log."""
+
+
+class Workers:
+    """*count* workers that serve *root* to who connects to *listeners*, and twice as many while they are replaced.
+
+    With programs (CGI), for a process that has no other children. Raises OSError if there is not enough shared memory.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        listeners: Sequence[socket.socket],
+        settings: Settings,
+        *,
+        count: int,
+        accept: str,
+    ) -> None:
+        self._root = root
+        self._settings = settings
+        self._rows = rows = 2 * count
+        numbers = scoreboard.memory_size(rows)
+        self._memory = SharedMemory("memfd", numbers + tally.memory_size(rows))
+        self._scoreboard = Scoreboard(self._memory.buffer[:numbers], rows)
+        self._tallies = self._memory.buffer[numbers:]
+        self._tally = SharedTally(self._tallies, rows)
+        self._programs = Places(settings.max_children)
+        self.pool = ProcessPool(
+            listeners,
+            self._serve,
+            processes=count,
+            max_processes=rows,
+            accept=accept,
+            grace=settings.grace + END,
+            shared=(self._programs.fileno(),),
+            adopt=settings.cgi or settings.cgi_dir is not None,
+        )
+        self.pool.plan.on_gone = self._ended
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where they can be reached."""
+        return self.pool.addresses
+
+    def run(self, signals: SelfPipe) -> None:
+        """Until SIGINT or SIGTERM, replacing the workers at each SIGHUP; for a process without other threads."""
+        with self.pool:
+            self.pool.run(signals)
+
+    def _ended(self, worker: Worker) -> None:
+        self._scoreboard.vacate(worker.place)
+        self._tally.vacate(worker.place)
+
+    def _serve(self, intake: Intake) -> None:
+        """What each worker does."""
+        tally = SharedTally(self._tallies, self._rows, intake.place)
+        shared = Shared(self._scoreboard, intake.place, tally, self._programs)
+        try:
+            service = Service(open_root(self._root, self._settings), self._settings, shared)
+        except (OSError, ScriptDirectoryError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else error
+            log.error("cannot serve %s: %s", self._root, reason)
+            raise SystemExit(1) from None
+        service.publish()
+        intake.start(service.poller, partial(accepted, service))
+        loop = ReadinessLoop(service, intake)
+        while not intake.draining:
+            loop.turn()
+        loop.finish(self._settings.grace)
