@@ -20,6 +20,7 @@ from string import Template
 from typing import Any, TypeAlias
 
 from aiolsp.lab.model import Event, Run, document
+from aiolsp.lab.timeline import COUNTED
 
 FILES = Path(__file__).parent / "assets"
 PROJECT = Path(__file__).parent.parent.parent
@@ -58,7 +59,7 @@ def assembled(data: Mapping[str, Any], scripts: Iterable[str], *, connect: str =
         policy=f"{policy}; connect-src {connect}",
         style=style,
         script=script,
-        data=_embedded(data),
+        data=_embedded({**data, "counted": COUNTED}),
     )
 
 

@@ -93,7 +93,7 @@ def test_a_lab_is_streamed_run_by_run() -> None:
     assert [run["shell"] for run in runs] == ["asyncio", "blocking"] * len(LABS["trigger"].shown)
     begun = [at for at, message in enumerate(messages) if message["type"] == "begin"]
     for at, run in zip(begun, runs, strict=True):
-        assert run["finding"] and run["counts"]["reports"]
+        assert run["finding"] and run["counts"]["wake_ups"]
         assert messages[at + 1]["type"] == "more"
 
 

@@ -200,6 +200,16 @@ def test_zooming_spreads_what_stood_for_several_and_fit_takes_it_back(tab: Tab, 
     tab.wait_for(f"{MARKS} < {before}")  # an even axis: pauses of seconds leave the rest no room
 
 
+def test_the_counts_of_both_shells_stand_side_by_side(tab: Tab, file: str, runs: list[Run]) -> None:
+    tab.show(file)
+    rows = tab.wait_for("[...document.querySelectorAll('#counts tr')].map((row) => row.innerText.split('\\t'))")
+    assert rows[0][1:] == ["asyncio: a title", "blocking: a title"]
+    told = {name: figures for name, *figures in rows[1:]}
+    counts = runs[0].counts
+    assert counts is not None and told["bytes in"] == [str(counts.bytes_in)] * 2 and told["accept"] == ["1", "1"]
+    assert told["sleeps: waited in a call to be woken"] == ["3", "3"]
+
+
 def test_a_call_can_be_hidden(tab: Tab, file: str) -> None:
     tab.show(file)
     before = tab.wait_for(MARKS)

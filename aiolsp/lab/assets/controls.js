@@ -50,19 +50,19 @@ function counts() {
   const head = counted.map(named);
   table.append(element("thead", {}, line("th", "", head)));
   const body = element("tbody");
-  const row = (name, of) => body.append(line("td", name, counted.map((run) => of(run.counts) ?? 0)));
-  row("sleeps that the kernel ended", (all) => all.usage.sleeps);
-  row("reports of readiness or arrival", (all) => all.reports);
-  row("EAGAIN", (all) => all.eagain);
+  const row = (name, of) => body.append(line("td", name, counted.map((run) => of(run.counts))));
+  row("wake-ups: told that something is ready", (all) => all.wake_ups);
+  row("sleeps: waited in a call to be woken", (all) => all.usage.sleeps);
+  row("EAGAIN: asked, and nothing was there", (all) => all.eagain);
   row("bytes in", (all) => all.bytes_in);
   row("bytes out", (all) => all.bytes_out);
-  row("bytes copied between kernel and process", (all) => all.bytes_copied);
+  row("bytes copied from and to the kernel", (all) => all.bytes_copied);
   row("connections", (all) => all.connections);
-  row("threads", (all) => all.usage.threads);
+  row("threads, in all processes", (all) => all.usage.threads);
   row("processes", (all) => all.usage.processes);
-  for (const call of new Set(counted.flatMap((run) => Object.keys(run.counts.calls)))) row(call, (all) => all.calls[call]);
+  for (const call of new Set(counted.flatMap((run) => Object.keys(run.counts.calls)))) row(call, (all) => all.calls[call] ?? 0);
   table.append(body);
-  $("counts").replaceChildren(table);
+  $("counts").replaceChildren(table, element("p", { class: "note" }, state.counted));
 }
 
 function line(tag, name, values) {
