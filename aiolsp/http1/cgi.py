@@ -134,7 +134,10 @@ def body_length(request: Request) -> int | None:
     if not request.has_body:
         return 0
     value = request.fields.get(b"content-length")
-    return None if value is None else int(value.partition(b",")[0])
+    if value is None:
+        return None
+    # int() refuses more than 4300 digits, zeros included.
+    return int(value.partition(b",")[0].strip(b" \t").lstrip(b"0"))
 
 
 def redirected(request: Request, target: bytes) -> Request:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from aiolsp.http1.cgi import (
     redirected,
 )
 from aiolsp.http1.limits import Limits
-from aiolsp.http1.messages import ProtocolError, Request
+from aiolsp.http1.messages import END_OF_MESSAGE, Data, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
 
 ENDS = Ends(("192.0.2.1", 8080), ("198.51.100.7", 40000))
@@ -210,6 +212,60 @@ def test_any_bytes_at_all_give_a_head_or_a_fault(output: bytes, cuts: tuple[int,
     assert head == head_of(output)[0]
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=8))
+def test_a_head_that_never_ends_is_kept_to_its_limit(pieces: list[bytes]) -> None:
+    reader = OutputHead()
+    for piece in pieces * 200:
+        if reader.feed(piece.translate(None, b"\n")) is not None:
+            return
+        assert len(reader._lines) <= MAX_OUTPUT_HEAD
+
+
+NAMES = st.text("abz09-_.ABZ", min_size=1, max_size=12).map(str.lower) | st.sampled_from(
+    ["proxy", "authorization", "connection", "content-type", "te", "cookie", "x_a", "x-a"]
+)
+VALUES = st.text([*map(chr, range(0x20, 0x7F)), "\t", "\xff"], max_size=20)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
+def test_whatever_the_fields_the_environment_has_only_names_that_are_safe(fields: list[tuple[str, str]]) -> None:
+    own = variables("Content-Type: a/b").keys() - {b"HTTP_HOST"}
+    told = variables(*(f"{name}: {value}" for name, value in fields if name != "host"))
+    for name, value in told.items():
+        assert name in own or re.fullmatch(rb"HTTP_[A-Z0-9_]+", name)
+        assert not re.search(rb"[\0\r\n]", value)
+    assert not {b"HTTP_PROXY", b"HTTP_AUTHORIZATION", b"HTTP_CONNECTION", b"HTTP_TE"} & told.keys()
+    names = {name for name, _ in fields}
+    assert (b"HTTP_X_A" in told) == ("x-a" in names and not hidden("x-a", fields))
+
+
+def hidden(name: str, fields: list[tuple[str, str]]) -> bool:
+    """Whether a Connection field among *fields* names that one."""
+    options = [option.strip() for field, value in fields if field == "connection" for option in value.split(",")]
+    return name in map(str.lower, options)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=20), max_size=8), st.none() | st.integers(0, 60), st.sampled_from(["1.0", "1.1"]))
+def test_a_client_reads_what_the_program_wrote(pieces: list[bytes], length: int | None, version: str) -> None:
+    body = body_for(length, version=version)
+    sent, written = b"".join(map(body.data, pieces)), b"".join(pieces)
+    end = body.end(0)
+    if length is not None:
+        assert sent == written[:length] and (end is None) == (len(written) < length)
+    elif version == "1.0":
+        assert (sent, end) == (written, b"")
+    else:
+        assert end is not None
+        events = RequestParser(Limits()).feed(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + sent + end
+        )
+        assert b"".join(event.data for event in events if isinstance(event, Data)) == written
+        assert events[-1] == END_OF_MESSAGE
+
+
 def body_for(length: int | None = None, status: int = 200, method: str = "GET", version: str = "1.1") -> ResponseBody:
     return ResponseBody(CgiHead(status, (), length), parsed(f"{method} / HTTP/{version}", "Host: a"))
 
@@ -254,6 +310,7 @@ def test_a_body_that_a_killed_program_left_is_not_passed_off_as_whole(version: s
 def test_a_chunked_body_must_be_counted() -> None:
     post = "POST / HTTP/1.1"
     assert body_length(parsed(post, "Host: a", "Content-Length: 007, 007")) == 7
+    assert body_length(parsed(post, "Host: a", "Content-Length: " + "0" * 5000 + "7")) == 7
     assert body_length(parsed(post, "Host: a", "Content-Length: 0")) == 0 == body_length(parsed(post, "Host: a"))
     assert body_length(parsed(post, "Host: a", "Transfer-Encoding: chunked")) is None
     assert variables("Content-Length: 0", head=post)[b"CONTENT_LENGTH"] == b"0"
