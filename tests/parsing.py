@@ -40,11 +40,19 @@ def in_pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def check(*pieces: bytes, limits: Limits = LIMITS) -> list[Event]:
-    """The events of these pieces; AssertionError unless they are those of the whole, in order and within the limits."""
+    """The events of these pieces; AssertionError unless they are those of the whole, in order and within the limits.
+
+    Nor may the parser hold more than the longest line that may come, and the CR of its end.
+    """
     data = b"".join(pieces)
     events = parse(data, limits=limits)
     assert _ORDER.fullmatch("".join([_LETTERS[type(event)] for event in events])), events
-    assert parse(*pieces, limits=limits) == events
+    parser, cut = RequestParser(limits), list[Event]()
+    most = max(limits.max_head, limits.max_trailers, limits.max_extensions + 16) + 1
+    for piece in pieces:
+        cut += parser.feed(piece)
+        assert len(parser._lines) <= most
+    assert joined(cut) == events
     for event in events:
         match event:
             case Request():

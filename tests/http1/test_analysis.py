@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from aiolsp.http1.analysis import CORRECT, SHOWN, WRONG, RequestAnalysis
 from aiolsp.http1.limits import Limits
+from ambiguous import REFUSED, TAKEN
 
 GOOD = b"GET /index.html HTTP/1.1\r\nHost: example\r\nAccept: */*\r\n\r\n"
 
@@ -93,6 +94,15 @@ def test_an_end_before_anything_or_after_the_answer_says_nothing() -> None:
     analysis.feed(GOOD)
     assert analysis.receive_eof() == []
     assert analysis.answer == CORRECT
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([data for _, data in (*REFUSED.values(), *TAKEN.values()) if len(data) < 400]), st.data())
+def test_a_cut_anywhere_changes_no_verdict(data: bytes, draw: st.DataObject) -> None:
+    cut = draw.draw(st.integers(0, len(data)))
+    report, answer = analyse(data)
+    cut_report, cut_answer = analyse(data[:cut], data[cut:])
+    assert (cut_report[-1], cut_answer) == (report[-1], answer)
 
 
 @settings(max_examples=200, deadline=None)

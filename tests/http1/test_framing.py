@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiolsp.http1.framing import NO_BODY, ChunkedBody, ContentLengthBody, NoBody, body_of
 from aiolsp.http1.limits import Limits
@@ -61,11 +63,11 @@ def test_the_walk_of_the_rfc(version: Version, pairs: list[tuple[bytes, bytes]],
 def read_all(body: ChunkedBody | ContentLengthBody, pieces: list[bytes]) -> tuple[bytes, Event | None, bytes]:
     """The whole body, the event after it (None if it is still open), and the bytes that are left."""
     lines, data = CrlfSplitter(), b""
-    for piece in pieces:
+    for number, piece in enumerate(pieces, 1):
         lines.feed(piece)
         while (event := body.read(lines)) is not None:
             if not isinstance(event, Data):
-                return data, event, lines.rest() + b"".join(pieces[pieces.index(piece) + 1 :])
+                return data, event, lines.rest() + b"".join(pieces[number:])
             data += event.data
     return data, None, b""
 
@@ -133,6 +135,27 @@ def test_a_chunked_body_is_the_same_at_every_split(data: bytes, content: bytes, 
     for cut in range(len(data)):
         assert read_all(ChunkedBody(LIMITS), [data[:cut], data[cut:]])[:2] == whole[:2]
     assert read_all(ChunkedBody(LIMITS), [data[i : i + 1] for i in range(len(data))])[:2] == whole[:2]
+
+
+TOKENS = st.text("ab!1-", min_size=1, max_size=3).map(str.encode)
+EXTENSIONS = st.sampled_from([b"", b";a", b"; a = b", b';a="\\"\t;"'])
+TRAILERS = st.lists(st.tuples(TOKENS, st.sampled_from([b"", b"x", b"x y"])), max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=20), st.lists(st.integers(0, 20), max_size=4), st.data(), TRAILERS, st.integers(1, 9))
+def test_a_body_is_read_back_in_whatever_chunks_it_was_written(
+    content: bytes, cuts: list[int], data: st.DataObject, trailers: list[tuple[bytes, bytes]], size: int
+) -> None:
+    ends = sorted({0, len(content), *(min(cut, len(content)) for cut in cuts)})
+    written = b""
+    for start, end in zip(ends, ends[1:], strict=False):
+        digits = data.draw(st.sampled_from([b"%x", b"%X", b"%04x", b"%016X"])) % (end - start)
+        written += digits + data.draw(EXTENSIONS) + b"\r\n" + content[start:end] + b"\r\n"
+    written += b"0\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in trailers) + b"\r\n"
+    pieces = [written[place : place + size] for place in range(0, len(written), size)]
+    limits = Limits(max_body=20, max_fields=3, max_trailers=30, max_extensions=70)
+    assert read_all(ChunkedBody(limits), pieces) == (content, EndOfMessage(Fields(trailers)), b"")
 
 
 def test_the_bytes_after_a_chunked_body_are_left() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 
 import pytest
@@ -120,6 +121,38 @@ def test_matching_all_lines_at_once_is_matching_each(parts: list[bytes]) -> None
     each = [grammar.field_pair(line) if not re.search(rb"[\r\n\0]", line) else None for line in block.split(b"\r\n")]
     expected = each if all(each) else None
     assert grammar.field_pairs(block + b"\r\n\r\n", 0) == expected
+
+
+EXPRESSIONS = [value for value in vars(grammar).values() if isinstance(value, re.Pattern)]
+PARTS = [
+    b"a",
+    b"1",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"=",
+    b'"',
+    b"\\",
+    b"%",
+    b"%41",
+    b"/",
+    b"[",
+    b"::",
+    b"1:",
+    b".",
+    b";a=b",
+]
+
+
+@pytest.mark.parametrize("pattern", EXPRESSIONS, ids=lambda pattern: pattern.pattern[:20].decode())
+@pytest.mark.timeout(20)
+def test_no_expression_takes_more_than_linear_time_for_what_repeats(pattern: re.Pattern[bytes]) -> None:
+    starts = (b"", b"a", b"GET ", b"http://", b'1;a="', b"a:", b"[")
+    for start, part, end in itertools.product(starts, PARTS, (b"", b"\0")):
+        pattern.fullmatch(start + part * 5_000 + end)
+        pattern.search(start + part * 100 + end)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiolsp.http1.media_types import DEFAULT, MEDIA_TYPES, media_type
 
@@ -41,6 +43,13 @@ def test_the_type_of_a_name(name: bytes, expected: bytes) -> None:
 def test_a_gz_by_name_is_an_archive_not_a_coding(name: bytes) -> None:
     """svenstaro/miniserve#160."""
     assert media_type(name) == b"application/gzip"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=12), st.sampled_from(sorted(MEDIA_TYPES)))
+def test_any_name_has_a_type_and_its_last_extension_decides(name: bytes, extension: bytes) -> None:
+    assert media_type(name) in {DEFAULT, *MEDIA_TYPES.values()}
+    assert media_type(b"x" + name + b"." + extension.upper()) == MEDIA_TYPES[extension]
 
 
 def test_the_table_is_well_formed() -> None:

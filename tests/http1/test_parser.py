@@ -312,22 +312,6 @@ def test_a_request_has_its_parts() -> None:
     )
 
 
-def test_fields_are_asked_by_name() -> None:
-    fields = Fields([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
-    assert fields.get(b"a") == b"1"
-    assert fields.get(b"c") is None
-    assert fields.get(b"c", b"") == b""
-    assert fields.get_all(b"a") == [b"1", b"3"]
-    assert fields.get_all(b"c") == []
-    assert fields.combined(b"a") == b"1, 3"
-    assert fields.combined(b"c") is None
-    assert b"a" in fields and b"c" not in fields
-    assert list(fields) == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
-    assert len(fields) == 3
-    assert fields == Fields(tuple(fields)) and hash(fields) == hash(Fields(tuple(fields)))
-    assert fields.replaced(b"a", b"x") == Fields([(b"a", b"x"), (b"b", b"2")])
-
-
 @pytest.mark.parametrize(
     ("line", "fields", "expected"),
     [
