@@ -218,6 +218,17 @@ def test_a_call_can_be_hidden(tab: Tab, file: str) -> None:
     tab.wait_for(f"{MARKS} === {before - 4}")  # by the process and on the connection, in both shells
 
 
+def test_the_lanes_can_be_saved_as_a_picture_that_stands_alone(tab: Tab, file: str, tmp_path: Path) -> None:
+    tab.show(file, dark=True)
+    marks = tab.wait_for(MARKS)
+    path = tmp_path / "lanes.svg"
+    path.write_text(tab.evaluate("drawing()"))
+    tab.show(path.as_uri())
+    assert tab.evaluate("document.querySelectorAll('[data-mark]').length") == marks
+    fill = tab.evaluate("getComputedStyle(document.querySelector('.mark.in > rect')).fill")
+    assert fill == "rgb(128, 179, 255)"  # the dark page's, whatever the scheme of whoever looks at the picture
+
+
 def test_thousands_of_events_make_few_marks(tab: Tab, tmp_path: Path) -> None:
     records = [record("< recv", 100.0 * number, fd=5, bytes=number) for number in range(5_000)]
     path = tmp_path / "many.html"

@@ -106,6 +106,27 @@ function tip(mark, shown) {
   box.style.top = `${below ? at.bottom + 8 : at.top - size.height - 8}px`;
 }
 
+/** The lanes as they are on the screen, as an SVG file that needs no page. */
+function drawing() {
+  const own = getComputedStyle(document.documentElement);
+  const names = new Set(document.querySelector("style").textContent.match(/--[a-z]+/g));
+  const values = [...names].filter((name) => own.getPropertyValue(name)).map((name) => `${name}: ${own.getPropertyValue(name)};`);
+  const rules = [...document.styleSheets[0].cssRules].map((rule) => rule.cssText);
+  const used = rules.filter((rule) => rule.startsWith("svg ") || rule.includes("{ --tone:"));
+  const svg = $("lanes").firstChild.cloneNode(true);
+  svg.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  svg.setAttribute("width", picture.width);
+  svg.removeAttribute("aria-hidden");
+  svg.prepend(element("title", {}, state.title), element("style", {}, `svg { ${values.join(" ")} background: var(--card); }\n${used.join("\n")}`));
+  return svg.outerHTML;
+}
+
+function save() {
+  const url = URL.createObjectURL(new Blob([drawing()], { type: "image/svg+xml" }));
+  element("a", { href: url, download: "lanes.svg" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
 /** A mark was clicked: a single event is chosen, several are spread over the picture. */
 function open(node) {
   const mark = picture.marks[node.dataset.mark];
@@ -201,6 +222,7 @@ function controls() {
     measure();
     look(0, 1);
   };
+  $("save").onclick = save;
   $("log").ontoggle = log;
   new ResizeObserver(draw).observe(box);
   addEventListener("scroll", () => tip(null), { passive: true });

@@ -20,7 +20,7 @@ let picture = { rows: [], marks: [], left: 0, width: 0 };
 let scheduled = false;
 
 function element(name, attributes = {}, ...children) {
-  const svg = ["svg", "g", "rect", "line", "text", "title", "clipPath"].includes(name);
+  const svg = ["svg", "g", "rect", "line", "text", "title", "clipPath", "style"].includes(name);
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   node.append(...children);
@@ -155,7 +155,7 @@ function axis(svg, height) {
   }
   for (const time of view.squeeze ? times : steps()) {
     const at = x(time);
-    if (at < free || at > picture.width - 30) continue;
+    if (at < free || at > picture.width - 56) continue;
     svg.append(element("line", { class: "rule", x1: at, x2: at, y1: AXIS - 6, y2: height }));
     svg.append(element("text", { class: "small", x: at + 3, y: AXIS - 11 }, duration(time)));
     free = at + 84;
