@@ -48,6 +48,7 @@ def lab_parser() -> Parser:
     parser.add_argument(
         "--speed", type=seconds, metavar="X", help="play the timeline at X times its real speed (default: at once)"
     )
+    parser.add_argument("--html", metavar="FILE", help="write a page of lanes too, which needs nothing beside it")
     parser.add_argument("--json", metavar="FILE", help="write the runs as JSON too, all events of them")
     parser.add_argument("--html", metavar="FILE", help="write a page of lanes too, which needs no network")
     parser.add_argument("--diagram", action="store_true", help="print the state machine's table as Mermaid instead")
@@ -73,6 +74,8 @@ def run(options: argparse.Namespace) -> int:
     except Failed as failure:
         sys.stderr.write(f"python -m aiolsp lab {lab.name}: {failure}\n")
         return EXIT_FAILURE
+    if options.html:
+        write(options.html, page(runs))
     if options.json:
         write(options.json, json.dumps(document(runs)))
     if options.html:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiolsp.lab.model import Run, Shell, Variant
@@ -42,6 +42,12 @@ class Scenario:
             return ["-m", "aiolsp.lab.broken", name, "--shell", shell, *mended, *options]
         package = "aiolsp.blocking" if shell == "blocking" else "aiolsp"
         return ["-m", f"{package}.{self.program}", *filter(None, [self.role]), *options]
+
+
+def mistake(broken: Scenario, mended: str, look_for: str, finding: Callable[[Run], str]) -> tuple[Scenario, Scenario]:
+    """*broken*, and its script before a server that does not make the mistake: the title and so on are that one's."""
+    repaired = replace(broken, title=mended, look_for=look_for, finding=finding, variant="mended", mend="")
+    return replace(broken, variant="broken"), repaired
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -118,10 +120,14 @@ class Stage:
 
     def signal(self, number: signal.Signals, *, why: str = "") -> None:
         """Send a signal to the server."""
-        args = {"why": why} if why else {}
-        record = {"name": f"> kill {number.name}", "ph": "i", "ts": time.monotonic_ns() / 1000, "args": args}
-        self.note({**record, "pid": 0, "tid": 0, "client": "the lab"})
+        self.remark(f"> kill {number.name}", why)
         os.kill(self.pid, number)
+
+    def remark(self, what: str, why: str) -> None:
+        """Put on the timeline what the lab itself did or found: a sign and a word, and the reason."""
+        args = {"why": why} if why else {}
+        record = {"name": what, "ph": "i", "ts": time.monotonic_ns() / 1000, "args": args}
+        self.note({**record, "pid": 0, "tid": 0, "client": "the lab"})
 
     def wait_for(self, call: str | tuple[str, ...], *, count: int = 1, why: str = "", size: int | None = None) -> None:
         """Wait until the server has written *count* events of *call*, or one of several, with *why* in their reason.
@@ -141,6 +147,14 @@ class Stage:
         with self._changed:
             if not self._changed.wait_for(lambda: found() >= count, PATIENCE):
                 raise Failed(f"the server's trace has {' or '.join(calls)} {found()} times, not {count}")
+
+    def unreaped(self) -> int:
+        """Wait until the children that the server has started have ended; how many of them it has not reaped."""
+        pids = [record["args"]["pid"] for _, record in self.records if record["name"] == "= started"]
+        for pid in pids:
+            with suppress(ProcessLookupError):  # reaped already
+                _wait_for_end(pid)
+        return sum(kernel.state(pid) == "Z" for pid in pids)
 
     def pause(self, seconds: float) -> None:
         """Let time pass, as the script has it."""
@@ -197,6 +211,14 @@ class Stage:
             self._printed += data.decode("utf-8", "backslashreplace")
             self._silent = not data
             self._changed.notify_all()
+
+
+def _wait_for_end(pid: int) -> None:
+    with open(os.pidfd_open(pid), "rb", buffering=0) as process:
+        poller = select.poll()
+        poller.register(process, select.POLLIN)
+        if not poller.poll(PATIENCE * 1000):
+            raise Failed(f"process {pid} does not end")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

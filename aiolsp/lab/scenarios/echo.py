@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from aiolsp.lab.broken.servers import ANSWER
 from aiolsp.lab.model import Run
-from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
 
 LARGEST = 65507
@@ -34,6 +35,33 @@ def finding(run: Run) -> str:
     return f"the stream's {stream} bytes came back, and datagrams of {sizes} bytes: borders are kept, also of nothing"
 
 
+def script_late(stage: Stage) -> None:
+    """A client that asks for much and reads late."""
+    client = stage.client("late reader")
+    client.send(b"all of it\n", why="it will read later")
+    stage.wait_for("send EAGAIN")
+    client.receive_to_end()
+
+
+def got(run: Run) -> int:
+    """Bytes that the late reader has got."""
+    return sum(event.size for event in run.client("late reader", "recv"))
+
+
+def finding_cut(run: Run) -> str:
+    """How much was lost."""
+    if got(run) >= len(ANSWER) or not run.server("send EAGAIN"):
+        return ""
+    return f"the client got {got(run):,} of {len(ANSWER):,} bytes, and an end of stream that looks as if it were all"
+
+
+def finding_whole(run: Run) -> str:
+    """Nothing was."""
+    if got(run) != len(ANSWER):
+        return ""
+    return f"the client got all {got(run):,} bytes; EAGAIN on the way: {len(run.server('send EAGAIN'))}"
+
+
 LAB = Lab(
     "echo",
     "171",
@@ -47,5 +75,17 @@ LAB = Lab(
             finding,
         ),
     ),
-    broken=(),
+    broken=mistake(
+        Scenario(
+            "broken.eagain",
+            "EAGAIN taken for an error",
+            "The kernel's buffer is full, send says EAGAIN, and the server closes: the client gets a part.",
+            script_late,
+            finding_cut,
+            mend="EAGAIN says: not now. Keep the rest, watch for EPOLLOUT, and go on from there.",
+        ),
+        "EAGAIN understood",
+        "At EAGAIN the server keeps the rest and waits for EPOLLOUT.",
+        finding_whole,
+    ),
 )

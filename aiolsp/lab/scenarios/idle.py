@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiolsp.lab.model import Run
-from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
 
 TIMESLOT = 0.2
@@ -35,6 +35,35 @@ def finding(run: Run) -> str:
     )
 
 
+def script_once(stage: Stage) -> None:
+    """A line shortly before the first timer is due."""
+    client = stage.client("active")
+    stage.pause(TIMEOUT * 2 / 3)
+    client.send(b"still here\n")
+    client.receive_to_end()
+
+
+def silence(run: Run) -> float:
+    """Seconds between the last line and the time-out."""
+    return (run.server("idle")[0].t_us - run.server("recv")[0].t_us) / 1e6
+
+
+def finding_early(run: Run) -> str:
+    """Closed although active."""
+    if not run.server("idle") or silence(run) > TIMEOUT * 2 / 3:
+        return ""
+    return (
+        f"closed {silence(run):.2f} s after it spoke, though {TIMEOUT:g} s are allowed: the first timer was still there"
+    )
+
+
+def finding_in_time(run: Run) -> str:
+    """Closed when silent."""
+    if silence(run) < TIMEOUT * 0.9:
+        return ""
+    return f"closed {silence(run):.2f} s after it spoke last; {TIMEOUT:g} s are allowed"
+
+
 LAB = Lab(
     "idle",
     "196, 200",
@@ -49,5 +78,17 @@ LAB = Lab(
             options=("--timeslot", f"{TIMESLOT:g}"),
         ),
     ),
-    broken=(),
+    broken=mistake(
+        Scenario(
+            "broken.twice",
+            "a timer inserted twice",
+            "Activity sets a second timer, and the first fires all the same: the book's listing 11-3 does that.",
+            script_once,
+            finding_early,
+            mend="Move the one timer (adjust), or cancel it before another is set; a list must refuse a second insert.",
+        ),
+        "a timer moved",
+        "Activity moves the one timer that there is.",
+        finding_in_time,
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiolsp.lab.model import Run
-from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
 
 OPTIONS = ("--wait", "0.3", "--threads", "2")
@@ -51,12 +51,32 @@ def finding(run: Run) -> str:
 
 def finding_shared(run: Run) -> str:
     """Two threads at a time."""
-    count = overlaps(run)
-    if not count:
+    if not overlaps(run):
         return ""
-    held = [event for event in run.server() if not event.sign]
-    times = "once" if count == 1 else f"{count} times"
-    return f"{times} a second thread came onto the socket while the first was on it ({' and '.join(run.threads(held))})"
+    first, second = run.threads(event for event in run.server() if not event.sign)[:2]
+    return f"{second} came onto the socket while {first} was on it"
+
+
+def script_again(stage: Stage) -> None:
+    """Two lines, the second when the first is answered."""
+    client = stage.client("client")
+    client.send(b"one\n")
+    client.receive_line()
+    client.send(b"two\n")
+    stage.pause(0.5)
+
+
+def finding_deaf(run: Run) -> str:
+    """The second line is not read."""
+    if len(run.server("recv")) != 1:
+        return ""
+    return "the first line was read and answered; the second lay in the kernel for 500 ms, and nobody was told"
+
+
+def finding_armed(run: Run) -> str:
+    """Both are."""
+    reads = [event for event in run.server("recv") if event.size > 0]
+    return f"{len(reads)} lines were read, since the socket was armed again after each" if len(reads) == 2 else ""
 
 
 LAB = Lab(
@@ -92,6 +112,19 @@ LAB = Lab(
             finding,
             options=OPTIONS,
             variant="mended",
+        ),
+        *mistake(
+            Scenario(
+                "broken.unarmed",
+                "never armed again",
+                "EPOLLONESHOT has taken the socket's events away with the first report, and nobody gives them back.",
+                script_again,
+                finding_deaf,
+                mend="epoll_ctl(EPOLL_CTL_MOD) when done: it reports at once what has come meanwhile.",
+            ),
+            "armed again",
+            "EPOLL_CTL_MOD after each read: the second line is reported too.",
+            finding_armed,
         ),
     ),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiolsp.lab.actors import Actor
+from aiolsp.lab.broken.servers import BUSY
 from aiolsp.lab.model import Run
-from aiolsp.lab.scenario import Lab, Scenario
+from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
 
 LARGE = 1 << 20
@@ -57,6 +58,38 @@ def finding(run: Run) -> str:
     )
 
 
+def script_slow(stage: Stage) -> None:
+    """One asks for what takes long; another, just then, for what does not."""
+    slow, quick = stage.client("slow"), stage.client("quick")
+    stage.wait_for("accept", count=2)
+    slow.send(b"slow\n", why=f"work that blocks for {BUSY * 1000:.0f} ms")
+    stage.wait_for("recv")
+    quick.send(b"quick\n", why="nothing to wait for")
+    quick.receive_line()
+    slow.receive_line()
+
+
+def waited_ms(run: Run) -> float:
+    """How long the quick one waited for its answer."""
+    [asked, answered] = [run.client("quick", call)[0].t_us for call in ("send", "recv")]
+    return (answered - asked) / 1000
+
+
+def finding_lag(run: Run) -> str:
+    """Everybody waited."""
+    lag = run.server("lag")
+    if not lag or waited_ms(run) < BUSY * 500:
+        return ""
+    return f"the quick client waited {waited_ms(run):.0f} ms for nothing: the loop was {lag[0].args['late']} late"
+
+
+def finding_no_lag(run: Run) -> str:
+    """Only the one that asked for it."""
+    if run.server("lag"):
+        return ""
+    return f"the quick client waited {waited_ms(run):.1f} ms while a thread did the work that blocks"
+
+
 LAB = Lab(
     "websrv",
     "301, 304, 318",
@@ -73,5 +106,17 @@ LAB = Lab(
             prepare=prepare,
         ),
     ),
-    broken=(),
+    broken=mistake(
+        Scenario(
+            "broken.blocking",
+            "a blocking call on the loop",
+            "One callback sleeps, as a disk or a resolver would: no other event is looked at until it returns.",
+            script_slow,
+            finding_lag,
+            mend="What may block goes to a thread (run_in_executor, a bounded pool); its end is one more event.",
+        ),
+        "a blocking call in a thread",
+        "The same work in a thread: the loop goes on.",
+        finding_no_lag,
+    ),
 )
