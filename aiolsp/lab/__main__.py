@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NoReturn
 
@@ -30,8 +30,16 @@ from aiolsp.lab.scenario import Lab
 from aiolsp.lab.scenarios import LABS
 from aiolsp.lab.timeline import COUNTED, Row, paragraph, summary, timeline
 
+AFTER = (
+    "python -m aiolsp lab NAME [--broken]    runs one; --help has the other options",
+    "python -m aiolsp lab web                runs them on a page in a browser",
+)
+
 DIAGRAMS = {"analyze": diagram}
 """Labs of a machine that is a table, and what prints it."""
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"web": web.main}
+"""What is not the name of a lab, and has options of its own."""
 
 
 def lab_parser() -> Parser:
@@ -48,7 +56,6 @@ def lab_parser() -> Parser:
     parser.add_argument(
         "--speed", type=seconds, metavar="X", help="play the timeline at X times its real speed (default: at once)"
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page of lanes too, which needs nothing beside it")
     parser.add_argument("--json", metavar="FILE", help="write the runs as JSON too, all events of them")
     parser.add_argument("--html", metavar="FILE", help="write a page of lanes too, which needs no network")
     parser.add_argument("--diagram", action="store_true", help="print the state machine's table as Mermaid instead")
@@ -74,8 +81,6 @@ def run(options: argparse.Namespace) -> int:
     except Failed as failure:
         sys.stderr.write(f"python -m aiolsp lab {lab.name}: {failure}\n")
         return EXIT_FAILURE
-    if options.html:
-        write(options.html, page(runs))
     if options.json:
         write(options.json, json.dumps(document(runs)))
     if options.html:
@@ -97,9 +102,7 @@ def listing() -> str:
         lines.append(f"{lab.name:<8}  {lab.pages:<9}  {lab.mechanism}")
         lines += [f"{'':21}- {scenario.title}" for scenario in lab.shown]
         lines += [f"{'':21}- --broken: {scenario.title}" for scenario in lab.broken if scenario.variant == "broken"]
-    return "\n".join(
-        [*lines, "", "python -m aiolsp lab NAME [--broken] runs one, and python -m aiolsp lab web a page of them."]
-    )
+    return "\n".join([*lines, "", *AFTER])
 
 
 def show(lab: Lab, options: argparse.Namespace) -> list[Run]:
@@ -126,7 +129,7 @@ def play(rows: Sequence[Row], speed: float | None, *, colours: bool) -> None:
         if speed is not None and row.t_us > previous:
             time.sleep((row.t_us - previous) / 1e6 / speed)
         previous = row.t_us
-        say(row.painted() if colours else row.text)
+        say(row.painted() if colours else row.plain())
 
 
 def write(path: str, text: str) -> None:
@@ -144,10 +147,10 @@ def _terminated(number: int, frame: object) -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lab that the command line names; the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:])
     signal.signal(signal.SIGTERM, _terminated)
-    words = sys.argv[1:] if argv is None else list(argv)
-    if words[:1] == ["web"]:
-        return web.main(words[1:])
     return execute(lab_parser(), words, run)
 
 

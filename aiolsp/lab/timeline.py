@@ -30,15 +30,21 @@ CLIENT = "2"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the timeline, at a time; *colour* is SGR's parameter."""
+    """A line of the timeline, at a time; *colour* is SGR's parameter. *beside* follows it in the same line."""
 
     t_us: float
     text: str
     colour: str = ""
+    beside: Row | None = None
+
+    def plain(self) -> str:
+        """The line without colours."""
+        return self.text + ("" if self.beside is None else self.beside.plain())
 
     def painted(self) -> str:
         """The line for a terminal."""
-        return f"\x1b[{self.colour}m{self.text}\x1b[0m" if self.colour else self.text
+        painted = f"\x1b[{self.colour}m{self.text}\x1b[0m" if self.colour else self.text
+        return painted + ("" if self.beside is None else self.beside.painted())
 
 
 def timeline(runs: Sequence[Run], width: int) -> list[Row]:
@@ -113,11 +119,11 @@ def _lines(run: Run, event: Event, width: int) -> Iterator[Row]:
     lane = run.lanes[event.lane]
     clock = f"{event.t_us / 1000:{CLOCK - 2}.3f}  "
     if lane.role == "client":
-        for line in _wrapped(f"{clock}* {lane.name}: ", " ".join(_words(event)), width):
+        for line in _wrapped(f"{clock}* {lane.name}: ", _printable(" ".join(_words(event))), width):
             yield Row(event.t_us, line, CLIENT)
         return
     left_width, right_width = _columns(width)
-    left, right = _told(run, event)
+    left, right = map(_printable, _told(run, event))
     if lane.name != "server":
         right = f"[{lane.name.removeprefix('server ')}] {right}"
     lefts = textwrap.wrap(left, left_width) if left else []
@@ -155,7 +161,7 @@ def _words(event: Event, *, flags: bool = True, why: bool = True) -> list[str]:
     words += [f"{name}={value}" for name, value in event.args.items()]
     if event.why and why:
         words.append(f"- {event.why}")
-    return [_printable(word) for word in words]
+    return words
 
 
 def _printable(text: str) -> str:
@@ -177,6 +183,5 @@ def _cut(text: str, width: int) -> str:
 
 
 def _beside(left: Row, right: Row, width: int) -> Row:
-    # Each half has its own colour, so they are painted here.
-    one = Row(0, f"{left.text:<{width}}", left.colour).painted() if left.colour else f"{left.text:<{width}}"
-    return Row(max(left.t_us, right.t_us), f"{one} | {right.painted()}")
+    right = Row(right.t_us, f" | {right.text}", right.colour)
+    return Row(max(left.t_us, right.t_us), f"{left.text:<{width}}", left.colour, right)

@@ -26,7 +26,7 @@ SHOWS: dict[str, list[str]] = {
     "EAGAIN understood": ["send", "send EAGAIN", "epoll_ctl MOD", "send", "close"],
     "without EPOLLONESHOT": ["recv", "recv EAGAIN", "send", "report EPOLLIN", "recv EAGAIN"],
     "never armed again": ["report EPOLLIN", "recv", "send", "send"],
-    "armed again": ["recv", "epoll_ctl MOD", "send", "report EPOLLIN", "recv"],
+    "armed again": ["recv", "epoll_ctl MOD", "report EPOLLIN", "recv"],
     "a timer inserted twice": ["set", "recv", "set", "idle", "close"],
     "a timer moved": ["set", "recv", "set", "idle"],
     "a child that nobody reaps": ["started", "signal", "SIGCHLD", "zombies"],

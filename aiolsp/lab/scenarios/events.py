@@ -84,7 +84,7 @@ LAB = Lab(
                 "SIGCHLD only says that there is something to wait for: without a wait the child stays as a zombie.",
                 script_unreaped,
                 finding_zombies,
-                mend="waitpid(pid, WNOHANG) for each child, or a pidfd for each, which is readable when the child ends.",
+                mend="waitpid(pid, WNOHANG) for each child, or a pidfd for each, readable when the child ends.",
             ),
             "children reaped",
             "Each SIGCHLD asks until nobody is left.",
