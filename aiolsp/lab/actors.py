@@ -9,8 +9,8 @@ from collections.abc import Callable
 from aiolsp.lab.model import Record
 from aiolsp.linux.listener import format_address
 
-PATIENCE = 5.0
-"""Seconds that a script waits for one thing; what it waits for takes milliseconds."""
+PATIENCE = 10.0
+"""Seconds that a script waits for one thing; what it waits for takes milliseconds on a machine that is not busy."""
 
 
 SHOWN = 32

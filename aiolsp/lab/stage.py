@@ -29,6 +29,9 @@ from aiolsp.lab.model import Record, Role, Usage
 from aiolsp.lab.tape import Collector, Tape
 from aiolsp.linux.process_control import die_with_parent
 
+START = 20.0
+"""Seconds that a server has to come up: it imports, which takes a tenth of one unless others want the machine too."""
+
 GRACE = 3.0
 """Seconds that a server has to stop before it is killed."""
 
@@ -192,11 +195,11 @@ class Stage:
         finally:
             os.close(out_write)
         with self._changed:
-            self._changed.wait_for(lambda: READY.search(self._printed) or self._silent, PATIENCE)
+            self._changed.wait_for(lambda: READY.search(self._printed) or self._silent, START)
             found = READY.search(self._printed)
         if found is None:
             complaint = (self.home / "stderr").read_text(errors="replace").strip().rpartition("\n")[2]
-            raise Failed(complaint or f"{self.command} is not ready after {PATIENCE:g} s")
+            raise Failed(complaint or f"{self.command} is not ready after {START:g} s")
         self.address = found["host"], int(found["port"])
         self.zero_us = time.monotonic_ns() / 1000
         self._ready = kernel.read(self._server.pid)
