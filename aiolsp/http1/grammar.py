@@ -61,6 +61,14 @@ uri_host = rb"(?:" + ip_literal + rb"|" + reg_name + rb")"
 # A port is any number of digits in the RFC; none has more than five.
 port = rb"[0-9]{0,5}"
 
+# With an IPv6 address in it, an expression takes as long to compile as all below together. These three are left to
+# `re`, which compiles one when it is first needed, and keeps it: most servers never see such a host.
+literal_host = ip_literal + rb"(?::" + port + rb")?"
+# RFC 9110 4.2.1, 4.2.4: the authority of an http URI has no user information, and its host is not empty.
+authority = rb"(?!:)" + uri_host + rb"(?::" + port + rb")?"
+# RFC 9112 3.2.3: the port must be there.
+authority_form = rb"(?!:)" + uri_host + rb":[0-9]{1,5}"
+
 # RFC 9112 3.2. Wider than the RFC: any visible ASCII character, because browsers and curl send | [ ] { } ^ " \ as they
 # are; but a % must begin an escape. Without #, which some readers take for the end of the path.
 target_char = rb'[!"$&-~]'
@@ -81,14 +89,10 @@ FIELD_LINE = re.compile(field_line)
 FIELD_LINES = re.compile(rb"^" + field_line + rb"\r\n", re.MULTILINE)
 """For findall. Each match is one whole line: so all lines of a text match if it has as many matches as LF."""
 
-HOST = re.compile(uri_host + rb"(?::" + port + rb")?")
-"""RFC 9110 7.2."""
-AUTHORITY = re.compile(rb"(?!:)" + uri_host + rb"(?::" + port + rb")?")
-"""RFC 9110 4.2.1, 4.2.4: the authority of an http URI has no user information, and its host is not empty."""
+NAMED_HOST = re.compile(reg_name + rb"(?::" + port + rb")?")
+"""RFC 9110 7.2, but for IP literals: see `is_host`."""
 ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)(?:[/?].*)?")
-"""RFC 9112 3.2.2, for the two schemes of RFC 9110 4.2; group 1 is to be matched by AUTHORITY."""
-AUTHORITY_FORM = re.compile(rb"(?!:)" + uri_host + rb":[0-9]{1,5}")
-"""RFC 9112 3.2.3: the port must be there."""
+"""RFC 9112 3.2.2, for the two schemes of RFC 9110 4.2; group 1 is to be matched by authority."""
 
 CONTENT_LENGTH = re.compile(rb"[0-9]+")
 """RFC 9110 8.6."""
@@ -98,6 +102,11 @@ CHUNK_LINE = re.compile(rb"(" + chunk_size + rb")" + chunk_ext)
 """RFC 9112 7.1: chunk or last-chunk without its CR LF; group 1 is the size."""
 
 Pair = tuple[bytes, bytes]
+
+
+def is_host(value: bytes) -> bool:
+    """Whether *value* is right for a Host field (RFC 9110 7.2)."""
+    return bool(re.fullmatch(literal_host, value) if value[:1] == b"[" else NAMED_HOST.fullmatch(value))
 
 
 def field_pair(line: bytes) -> Pair | None:
