@@ -20,8 +20,7 @@ from typing import Any
 from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number, ready, say
 from aiolsp.http1.limits import Limits
 from aiolsp.linux.listener import Address
-from aiolsp.static.policy import Policy
-from aiolsp.static.scripts import ScriptDirectoryError
+from aiolsp.static.policy import Policy, ScriptDirectoryError
 
 KIB = 1024
 MIB = 1024 * KIB

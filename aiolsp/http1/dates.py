@@ -5,7 +5,6 @@ Dates are seconds since 1970-01-01 UTC, as stat(2) and time(2) count them; the c
 
 from __future__ import annotations
 
-import calendar
 import re
 from datetime import UTC, datetime
 
@@ -67,7 +66,7 @@ def _seconds(match: re.Match[bytes], now: float) -> int | None:
         moment = datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC)
     except ValueError:
         return None
-    return calendar.timegm(moment.utctimetuple()) + leap
+    return int(moment.timestamp()) + leap
 
 
 def _full_year(two_digits: int, rest: tuple[int, ...], now: float) -> int:

@@ -5,7 +5,7 @@ No I/O: on the hot path of the web server the usual answer costs one look at the
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, field
 
 from aiolsp.http1.conditions import Outcome, Preconditions, evaluate, range_applies
@@ -96,7 +96,7 @@ def _partial(resource: Resource, selected: tuple[ByteRange, ...] | NoRange) -> A
         told = (b"Content-Range", content_range(only, resource.size))
         head = ResponseHead(206, (*resource.fields, told, (b"Content-Length", b"%d" % only.length)))
         return Answer(206, HeadTemplate(head), _pieces(resource, only.start, only.length), only.length, resource)
-    boundary = secrets.token_hex(16).encode()
+    boundary = os.urandom(16).hex().encode()
     parts = multipart(selected, resource.size, resource.content_type, boundary)
     kind = (b"Content-Type", multipart_type(boundary))
     others = tuple(pair for pair in resource.fields if pair[0] != b"Content-Type")

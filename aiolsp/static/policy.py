@@ -24,6 +24,10 @@ _OURS = frozenset(
 """Fields that tell of one answer, its framing or its content; the same one with all answers would be wrong for most."""
 
 
+class ScriptDirectoryError(Exception):
+    """A directory of programs cannot be used; the message is one line for a person."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a directory is served; *headers* go out with every answer, *cache_control* with files and their 304.

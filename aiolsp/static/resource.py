@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from aiolsp.http1.conditions import Validators
 from aiolsp.http1.dates import format_date
@@ -25,7 +25,9 @@ from aiolsp.linux.beneath import Opened, open_beneath, walk
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy
-from aiolsp.static.scripts import Scripts
+
+if TYPE_CHECKING:
+    from aiolsp.static.scripts import Scripts
 
 HTML = b"text/html; charset=utf-8"
 

@@ -17,6 +17,7 @@ from aiolsp.http1.cgi import Ends, ScriptPath, meta_variables
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.linux.programs import ProgramDirectory, RunningProgram
+from aiolsp.static.policy import ScriptDirectoryError
 
 DIRECTORIES = (b"cgi-bin", b"htbin")
 """The directories whose files ``python -m http.server --cgi`` runs."""
@@ -25,10 +26,6 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 """No file has such a name but by accident, and a script that repeats its PATH_INFO in a field would send two."""
 
 _BUSY = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
-
-class ScriptDirectoryError(Exception):
-    """A directory of programs cannot be used; the message is one line for a person."""
 
 
 class Launched(NamedTuple):

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiolsp.cli import execute
 from aiolsp.mechanisms.loop import run
@@ -24,7 +25,9 @@ from aiolsp.websettings import (
     web_parser,
 )
 from aiolsp.websrv.server import WebServer, close_root, leave, listen_at, open_root, url_of
-from aiolsp.websrv.workers import Workers
+
+if TYPE_CHECKING:
+    from aiolsp.websrv.workers import Workers
 
 
 async def serve(where: Listening, settings: Settings) -> None:
@@ -46,6 +49,9 @@ async def serve(where: Listening, settings: Settings) -> None:
 
 def serve_by_workers(where: Listening, settings: Settings, loop: str) -> None:
     """The same by several processes, which SIGHUP replaces one by one."""
+    # Here, because one process starts a tenth sooner without what many need.
+    from aiolsp.websrv.workers import Workers
+
     with explained(where.directory):
         close_root(open_root(where.directory, settings))
     address = where.host, where.port, where.unix

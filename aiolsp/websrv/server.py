@@ -11,7 +11,6 @@ from pathlib import Path
 from aiolsp.linux.listener import Address, format_address, listen, listen_unix
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.static.resource import DocumentRoot
-from aiolsp.static.scripts import Scripts
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.websrv.connection import HttpConnection
@@ -87,7 +86,12 @@ class WebServer:
 def open_root(root: str | os.PathLike[str], settings: Settings) -> DocumentRoot:
     """The directory *root*, open, and that of its programs. Raises OSError if one is none, ScriptDirectoryError."""
     path = os.fspath(root)
-    scripts = Scripts(path, settings.cgi_dir) if settings.cgi or settings.cgi_dir is not None else None
+    scripts = None
+    if settings.cgi or settings.cgi_dir is not None:
+        # Here for the reason that `Service` has.
+        from aiolsp.static.scripts import Scripts
+
+        scripts = Scripts(path, settings.cgi_dir)
     try:
         return DocumentRoot(path, settings.policy, small=settings.cache_file, scripts=scripts)
     except BaseException:

@@ -27,13 +27,14 @@ from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import Entry, FileCache, Key
-from aiolsp.websrv.cgi import Gateway
 from aiolsp.websrv.clock import SecondClock
 from aiolsp.websrv.exchange import Exchange
 from aiolsp.websrv.ready import LARGEST, ReadyAnswer, ReadyAnswers
 
 if TYPE_CHECKING:
+    from aiolsp.static.scripts import Scripts
     from aiolsp.websrv.answering import Answering
+    from aiolsp.websrv.cgi import Gateway
     from aiolsp.websrv.connection import HttpConnection
 
 STUCK = 0.5
@@ -66,7 +67,13 @@ class Service:
         self._pages = Pages(settings.status, settings.health, settings.policy)
         self._loading: dict[Key, list[Waiter]] = {}
         self._emptied: asyncio.Future[None] | None = None
-        self._gateway = None if root.scripts is None else Gateway(self, root.scripts)
+        self._gateway = None if root.scripts is None else self._make_gateway(root.scripts)
+
+    def _make_gateway(self, scripts: Scripts) -> Gateway:
+        # Here, because most servers run no programs, and start sooner without what it takes to.
+        from aiolsp.websrv.cgi import Gateway
+
+        return Gateway(self, scripts)
 
     # Connections
 

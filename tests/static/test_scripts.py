@@ -13,9 +13,9 @@ from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.target import parse_target
-from aiolsp.static.policy import Policy
+from aiolsp.static.policy import Policy, ScriptDirectoryError
 from aiolsp.static.resource import DocumentRoot, Wanted
-from aiolsp.static.scripts import Launched, ScriptDirectoryError, Scripts
+from aiolsp.static.scripts import Launched, Scripts
 from webhost import descriptors
 
 SECRET = "#!/bin/sh\necho secret\n"
