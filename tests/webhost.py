@@ -85,8 +85,13 @@ class Host:
 
     @contextmanager
     def held_threads(self) -> Iterator[threading.Event]:
-        """All threads of the pool wait for the event, which is set at the end of the block at the latest."""
+        """All threads of the pool wait for the event, which is set at the end of the block at the latest.
+
+        Meanwhile every look at the disk needs a thread, whatever the kernel has in memory.
+        """
         release, held = threading.Event(), threading.Semaphore(0)
+        root = self.service.root
+        root._cached, root._probed = None, True
 
         def hold() -> None:
             held.release()
@@ -99,6 +104,7 @@ class Host:
                 assert held.acquire(timeout=DEADLINE)
             yield release
         finally:
+            root._probed = False
             release.set()
 
 
