@@ -33,6 +33,14 @@ def test_any_other_line_asks_for_nothing(line: bytes) -> None:
     assert child_wanted(line) is None
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=12) | st.from_regex(rb"child ?[0-9 -]{0,4}", fullmatch=True))
+def test_a_child_is_asked_for_in_no_other_words(line: bytes) -> None:
+    wanted = child_wanted(line)
+    words = {b"child": 0} | {b"child %0*d" % (width, n): n for n in range(256) for width in (1, 2, 3)}
+    assert wanted == words.get(line)
+
+
 def test_a_status_is_told_apart_from_a_signal() -> None:
     assert child_ended(123, 0) == "event: child 123 exited 0"
     assert child_ended(123, -9) == "event: child 123 killed by signal 9"

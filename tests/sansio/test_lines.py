@@ -122,6 +122,7 @@ def test_no_byte_of_a_text_is_lost(data: bytes, cuts: list[int]) -> None:
         for _, line in drain(splitter):
             assert len(line) <= 5
             found += line
+        assert len(splitter) <= 6, "no more is held than a line and the CR of its end"
     assert (found + splitter.rest()).translate(None, b"\r\n") == data.translate(None, b"\r\n")
 
 

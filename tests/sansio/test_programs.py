@@ -40,6 +40,15 @@ def test_what_runs_is_a_plain_name_and_nothing_comes_of_what_follows(data: bytes
             assert data.startswith((decision.name + b"\n", decision.name + b"\r\n")) or b"\n" not in data
 
 
+@settings(max_examples=100, deadline=None)
+@given(pieces=st.lists(st.binary(max_size=300), max_size=8))
+def test_a_request_holds_no_more_than_the_longest_name(pieces: list[bytes]) -> None:
+    request = ProgramRequest()
+    for piece in pieces:
+        request.feed(piece)
+        assert request.complete or len(request._lines) <= LONGEST_NAME + 2
+
+
 def test_the_longest_name_runs_and_one_more_byte_is_refused() -> None:
     name = b"x" * LONGEST_NAME
     assert fed([name + b"\r\n"]) == [Run(name)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiolsp.sansio.trigger import HEADINGS, MAX_BYTES, MAX_CONNECTIONS, SCENARIOS, Counts, Outcome, Sizes, table
 
@@ -52,6 +54,30 @@ def test_the_table_has_a_row_and_a_sentence_for_each_outcome_in_straight_columns
     assert [line.strip() for line in lines[1::2]] == [scenario.why for scenario in SCENARIOS]
     assert {len(line) for line in lines[::2]} == {len(head)}
     assert lines[4].split() == ["listener", "ET", "broken", "100", "-", "0", "0", "0", "15", "5"]
+
+
+NUMBERS = st.integers(0, 1 << 40)
+COUNTS = st.builds(Counts, NUMBERS, st.none() | NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(COUNTS, max_size=5))
+def test_a_sum_is_the_same_in_any_order(counts: list[Counts]) -> None:
+    there, back = Counts(), Counts()
+    for each in counts:
+        there.add(each)
+    for each in reversed(counts):
+        back.add(each)
+    assert there == back
+    assert there.received == sum(each.received for each in counts) and there.waits is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.builds(Outcome, st.sampled_from(SCENARIOS), COUNTS, NUMBERS, NUMBERS), max_size=5))
+def test_the_columns_are_straight_whatever_was_counted(outcomes: list[Outcome]) -> None:
+    head, *lines = table("the matrix", outcomes).splitlines()[2 : 3 + 2 * len(outcomes)]
+    assert {len(line) for line in lines[::2]} <= {len(head)}
+    assert [line.split()[-9:] for line in lines[::2]] == [" ".join(each.cells()).split()[-9:] for each in outcomes]
 
 
 def test_a_table_in_which_everything_was_counted_has_no_note() -> None:

@@ -164,6 +164,20 @@ def test_a_word_without_a_byte_is_refused(text: str) -> None:
         parse_part(text)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=1, max_size=10))
+def test_any_bytes_of_the_command_line_are_sent_as_they_are(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    assert parse_part("!" + text) == Part(data, urgent=True)
+    assert text.startswith("!") or parse_part(text) == Part(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=3 * SHOWN))
+def test_whatever_is_shown_fits_a_line(data: bytes) -> None:
+    assert show(data).isprintable() and len(show(data)) <= 4 * SHOWN + len("b''... (192 bytes)")
+
+
 def test_a_long_piece_is_cut_off_in_the_report() -> None:
     assert show(b"x" * SHOWN) == repr(b"x" * SHOWN)
     assert show(b"x" * 1000) == f"{b'x' * SHOWN!r}... (1000 bytes)"
