@@ -200,6 +200,23 @@ def test_zooming_spreads_what_stood_for_several_and_fit_takes_it_back(tab: Tab, 
     tab.wait_for(f"{MARKS} < {before}")  # an even axis: pauses of seconds leave the rest no room
 
 
+def test_the_wheel_zooms_where_it_points_and_dragging_moves_what_is_shown(tab: Tab, file: str) -> None:
+    tab.show(file)
+    tab.wait_for(MARKS)
+    left, top = tab.evaluate("(() => { const box = document.getElementById('lanes').getBoundingClientRect();"
+                             "return [box.x, box.y]; })()")  # fmt: skip
+    x, y = left + 700, top + 40
+    tab.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=-300, modifiers=2)
+    zoomed, width = tab.wait_for("view.to - view.from < 0.5 && [view.from, view.to - view.from]")
+    tab.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", buttons=1)
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 200, y=y, button="left", buttons=1)
+    tab.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 200, y=y, button="left")
+    moved = tab.wait_for(f"view.from < {zoomed} && [view.from, view.to - view.from]")
+    assert 0 < moved[0] and moved[1] == pytest.approx(width)
+    tab.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=300, modifiers=8)
+    tab.wait_for(f"view.from > {moved[0]}")
+
+
 def test_the_counts_of_both_shells_stand_side_by_side(tab: Tab, file: str, runs: list[Run]) -> None:
     tab.show(file)
     rows = tab.wait_for("[...document.querySelectorAll('#counts tr')].map((row) => row.innerText.split('\\t'))")

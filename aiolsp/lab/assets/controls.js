@@ -137,9 +137,10 @@ function open(node) {
     return;
   }
   const [from, to] = [mark.items[0], mark.items.at(-1)].map(({ event }) => interpolate(scale.times, scale.places, event.t_us));
-  const margin = Math.max((to - from) * 0.3, 1e-6);
+  // Not further than eight times at once: what stands beside it is part of the picture.
+  const half = Math.max((to - from) * 1.5, (view.to - view.from) / 8, 1e-5) / 2, middle = (from + to) / 2;
   tip(null);
-  look(from - margin, to + margin);
+  look(middle - half, middle + half);
 }
 
 function pointers(box) {
