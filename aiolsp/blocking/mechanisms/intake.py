@@ -16,10 +16,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import NoReturn, TypeAlias
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor, Poller
+from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.linux.channel import CONNECTION, LEAVING, READY, REFUSED, TAKEN, Channel
 from aiolsp.linux.listener import Address
 from aiolsp.tracing import trace
@@ -54,10 +54,11 @@ class Intake:
         self.draining = False
         self._channel = channel
         self._listeners = listeners
+        self._signals = SelfPipe(signal.SIGTERM, signal.SIGHUP)
 
     def __contains__(self, fd: int) -> bool:
         """Whether *fd* is one of those that `accept` is for."""
-        return fd == self._channel.fileno() or fd in self._acceptor
+        return fd in (self._channel.fileno(), self._signals.fileno()) or fd in self._acceptor
 
     def start(self, poller: Poller, on_accept: Callable[[socket.socket, Address], None]) -> None:
         """Be ready: call *on_accept* with each connection, non-blocking, until the parent or SIGTERM asks to drain."""
@@ -65,9 +66,10 @@ class Intake:
         self._on_accept = on_accept
         self._acceptor = Acceptor(self._listeners, poller, on_accept)
         self._acceptor.start()
-        poller.register(self._channel.fileno(), select.POLLIN)
-        signal.signal(signal.SIGTERM, self._leave)
-        signal.signal(signal.SIGHUP, _nothing)  # that a terminal is gone is for the parent to know
+        # By the self-pipe: the kernel may give a signal to another thread, and this one would wait on.
+        self._signals.__enter__()
+        for fd in (self._channel.fileno(), self._signals.fileno()):
+            poller.register(fd, select.POLLIN)
         self._channel.send(READY)
 
     def next_deadline(self) -> float | None:
@@ -82,7 +84,12 @@ class Intake:
         """Take what has come at the ready descriptor *fd*."""
         if fd in self._acceptor:
             self._acceptor.accept(fd)
-            return
+        elif fd == self._signals.fileno():
+            self._signalled()
+        else:
+            self._hear()
+
+    def _hear(self) -> None:
         for word, descriptors in self._channel.receive():
             if word == CONNECTION:
                 self._take(descriptors)
@@ -115,9 +122,11 @@ class Intake:
         self._acceptor.finish()
         self.draining = True
 
-    def _leave(self, number: int, frame: FrameType | None) -> None:
-        # The parent may have sent a connection just now: its answer says that no more are on their way.
-        self._channel.send(LEAVING)
+    def _signalled(self) -> None:
+        # That a terminal is gone (SIGHUP) is for the parent to know. Of a connection that the parent may have sent just
+        # now, its answer says that no more are on their way.
+        if signal.SIGTERM in self._signals.receive() and not self.draining:
+            self._channel.send(LEAVING)
 
 
 def live(serve: Serve, intake: Intake) -> NoReturn:
@@ -135,7 +144,3 @@ def live(serve: Serve, intake: Intake) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A signal that is not ours to act on; ignored as such, programs would inherit that."""

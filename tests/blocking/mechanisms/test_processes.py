@@ -90,3 +90,31 @@ with pool(serve, processes=1, shared=[read]) as children:
     children.serving()
 """
     assert run(script).count("RuntimeError: the first one") == 1
+
+
+def test_a_child_leaves_at_sigterm_though_the_kernel_gives_the_signal_to_another_thread() -> None:
+    script = """
+import threading
+
+def serve(intake):
+    with select.epoll() as poller:
+        intake.start(poller, print)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        os.write(write, b"x")
+        while not intake.draining:
+            for fd, _ in poller.poll():
+                intake.accept(fd)
+
+read, write = os.pipe()
+with pool(serve, processes=1, shared=[write]) as children:
+    children.serving()
+    os.read(read, 1)
+    (pid,) = children.pids.values()
+    with PidFd(pid) as process:
+        process.send(signal.SIGTERM)
+        while not select.select([process], [], [], 0)[0]:
+            children._turn()
+    assert set(children.pids.values()) != {pid}
+"""
+    assert "SIGKILL" not in run(script)
