@@ -91,6 +91,29 @@ def test_programs_are_bounded_for_all_workers_together(shell: Shell, site: Path,
         wait_until(lambda: status(server)["all"]["programs"] == 0, "the end of the program")
 
 
+def test_the_programs_of_a_worker_that_is_killed_end_and_leave_their_places(
+    shell: Shell, site: Path, tmp_path: Path
+) -> None:
+    for name, rest in (("stay", "echo $$; sleep 600"), ("quick", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho Content-Type: text/plain\necho\n{rest}\n")
+        (tmp_path / name).chmod(0o755)
+    with workers(shell, site, "--cgi-dir", tmp_path, "--max-children", 1) as server:
+        with server.connect() as peer:
+            peer.sendall(request("/cgi-bin/stay"))
+            receive_until(peer, b"\r\n\r\n")
+            pid = int(receive_until(peer, b"\n\r\n").splitlines()[1])
+            wait_until(lambda: status(server)["all"]["programs"] == 1, "the program in the status")
+            (busy,) = (worker["pid"] for worker in status(server)["workers"].values() if worker["programs"])
+            started = [PidFd(process.pid) for process in psutil.Process(pid).children()] + [PidFd(pid)]
+            os.kill(busy, signal.SIGKILL)
+            for program in started:
+                assert select.select([program], [], [], DEADLINE)[0], "it still runs"
+                program.close()
+        wait_until(lambda: ask(server, "/cgi-bin/quick").status == 200, "a place")
+        wait_until(lambda: status(server)["all"]["programs"] == 0, "no program")
+        wait_for_others(server, {busy})
+
+
 def connect_from(server: Server, address: str) -> socket.socket:
     """A client at *address*."""
     return socket.create_connection((server.host, server.port), DEADLINE, (address, 0))
