@@ -36,7 +36,7 @@ from aiolsp.sansio import scoreboard, tally
 from aiolsp.sansio.pool import Worker
 from aiolsp.sansio.scoreboard import Scoreboard
 from aiolsp.sansio.tally import SharedTally
-from aiolsp.static.scripts import ScriptDirectoryError
+from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.static.shared import Shared
 from aiolsp.websettings import Settings
 
