@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 
 from aiolsp.http1.grammar import field_name
 
@@ -38,13 +39,16 @@ END = b"\r\n\r\n"
 class Sieve:
     """Holds back the fields that *decide*, by their names in lower case."""
 
-    __slots__ = ("_expression",)
-
     def __init__(self, decide: Iterable[bytes]) -> None:
-        names = b"|".join(_any_case(name) for name in decide)
+        self._decide = tuple(decide)
+
+    @cached_property
+    def _expression(self) -> re.Pattern[bytes]:
+        """Made when it is first needed: that takes milliseconds, for which the first answer need not wait."""
+        names = b"|".join(_any_case(name) for name in self._decide)
         # Possessive, since no line can match in two ways; and the CR LF before a line is dropped with it, because an
         # expression that starts with bytes is searched for quickly.
-        self._expression = re.compile(
+        return re.compile(
             rb"\r\n(?!(?:" + names + rb"):)" + field_name + rb"+:[\t -~\x80-\xff]*+(?=\r\n)",
         )
 
