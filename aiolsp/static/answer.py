@@ -12,6 +12,8 @@ from aiolsp.http1.conditions import Outcome, Preconditions, evaluate, range_appl
 from aiolsp.http1.messages import Fields
 from aiolsp.http1.ranges import ByteRange, NoRange, content_range, multipart, multipart_type, select_ranges
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
+from aiolsp.linux import cached
+from aiolsp.linux.cached import NotCached
 from aiolsp.linux.sendfile import FileSlice
 from aiolsp.static.resource import Resource
 
@@ -48,6 +50,16 @@ class Answer:
     def streamed(self) -> bool:
         """Whether a part of it still has to be read from a file."""
         return self.resource is not None and self.resource.fd >= 0 and bool(self.pieces)
+
+    def read_cached(self, limit: int) -> bool:
+        """Read what is to come from a file, if that is *limit* bytes at the most and in memory; False if not."""
+        if self.size > limit:
+            return False
+        try:
+            self.pieces = tuple(cached.read_slice(p) if isinstance(p, FileSlice) else p for p in self.pieces)
+        except NotCached:
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the file."""

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
 
+AT_ONCE = 64 * 1024
+"""Bytes of files in an answer that are copied if they are in memory, as those of small files, and not sent by a thread."""
+
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
 
 
@@ -100,7 +103,7 @@ class Answering(asyncio.Protocol):
             return
         if waited:
             self._enter(Phase.SENDING if self._full else Phase.IDLE)
-        if answer.streamed and request.method != b"HEAD":
+        if answer.streamed and request.method != b"HEAD" and not answer.read_cached(AT_ONCE):
             self._stream(request, answer)
         else:
             self._put_whole(request, answer)

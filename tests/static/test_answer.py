@@ -252,6 +252,19 @@ def test_closing_an_answer_closes_its_file(resource: Resource) -> None:
             os.fstat(fd)
 
 
+@pytest.mark.parametrize("value", [b"bytes=3-5", b"bytes=0-1,7-8"])
+def test_what_is_in_memory_of_a_file_is_read_without_waiting(resource: Resource, value: bytes) -> None:
+    answer = ask(resource, (b"range", value))
+    expected = body(answer)
+    assert not answer.read_cached(answer.size - 1) and body(answer) == expected
+    if answer.read_cached(answer.size):
+        assert answer.ready == expected
+        resource.close()
+        assert body(answer) == expected
+    else:
+        assert answer.streamed, "the file system cannot tell"
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
