@@ -10,7 +10,6 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
@@ -40,7 +39,25 @@ if TYPE_CHECKING:
 STUCK = 0.5
 """Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
 
+PATIENCE = 0.5
+"""Seconds that a look at the disk may take before what was known of the file is sent instead."""
+
+GIVE_UP = 10.0
+"""Seconds that it may take before who waits for a file that is not known is told 503."""
+
 Waiter = tuple["HttpConnection", Request]
+
+
+class Look:
+    """A look at the disk that is under way for *waiters*; *known* is what was seen the last time."""
+
+    __slots__ = ("begun", "known", "overdue", "waiters")
+
+    def __init__(self, begun: float, known: Entry | None, waiter: Waiter) -> None:
+        self.begun = begun
+        self.known = known
+        self.waiters = [waiter]
+        self.overdue = False
 
 
 class Service:
@@ -65,7 +82,7 @@ class Service:
         self.metrics = self.shared.scoreboard.resume(self.shared.row)
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
         self._pages = Pages(settings.status, settings.health, settings.policy)
-        self._loading: dict[Key, list[Waiter]] = {}
+        self._loading: dict[Key, Look] = {}
         self._emptied: asyncio.Future[None] | None = None
         self._gateway = None if root.scripts is None else self._make_gateway(root.scripts)
 
@@ -163,60 +180,89 @@ class Service:
             self._send_kept(connection, request, entry)
             return
         self.metrics.cache_misses_total += 1
-        waiting = self._loading.get(key)
-        if waiting is not None:
+        look = self._loading.get(key)
+        if look is None:
+            self._load(connection, request, key, entry, shared=self.settings.cache_valid > 0)
+        elif look.overdue:
+            self._answer_unseen(connection, request, look.known)
+        else:
             connection.wait_for_disk()
-            waiting.append((connection, request))
-        elif self._load(connection, request, key, entry) and self.settings.cache_valid > 0:
-            # Others may share the look. With 0, none may: it may have seen the file before they asked.
-            self._loading[key] = []
+            look.waiters.append((connection, request))
 
-    def _load(self, connection: HttpConnection, request: Request, key: Key, known: Entry | None) -> bool:
-        """Look, and if that would be to wait for the disk, have a thread look; False if *connection* was answered."""
+    def _load(
+        self, connection: HttpConnection, request: Request, key: Key, known: Entry | None, *, shared: bool = False
+    ) -> None:
+        """Look at the disk, and if that would be to wait for it, have a thread look.
+
+        Others may share the look if it is *shared*. With ``cache_valid`` 0, none may: it may have seen the file before
+        they asked.
+        """
         target = parse_target(request.target)
         if target is None:
             connection.refuse(ProtocolError(400, "bad request-target"))
-            return False
+            return
         wanted = Wanted(target, key.accept_encoding, request.fields.combined(b"accept"))
         looked_at = known.resource if known else None
         resource = self.root.load_cached(wanted, looked_at)
         if resource is not None:
-            self._take(connection, request, key, resource)
-            return False
+            self._take(key, resource, [(connection, request)])
+            return
         try:
             job = self.pool.submit(self.root.load, wanted, looked_at)
         except QueueFull:
-            connection.send(request, self.error(503, "the server is busy"))
-            return False
+            self._answer_unseen(connection, request, known if shared else None)
+            return
         if trace.on:
             trace.event("=", "submit", why="look at the disk in a thread, not on the loop's", queued=self.pool.queued)
         connection.wait_for_disk()
-        job.add_done_callback(lambda done: self._loaded(connection, request, key, done))
-        return True
+        look = Look(self.loop.time(), known, (connection, request))
+        if shared:
+            self._loading[key] = look
+        job.add_done_callback(lambda done: self._loaded(look, key, done))
 
-    def _loaded(self, connection: HttpConnection, request: Request, key: Key, job: asyncio.Future[Resource]) -> None:
-        waiting = self._loading.pop(key, [])
+    def _loaded(self, look: Look, key: Key, job: asyncio.Future[Resource]) -> None:
+        if self._loading.get(key) is look:
+            del self._loading[key]
         if job.cancelled():
-            for waiter, _ in ((connection, request), *waiting):
+            for waiter, _ in look.waiters:
                 waiter.abort()
             return
-        if self._take(connection, request, key, self._result(job), waiting):
-            return
-        # An open file has one owner: each of the others needs one of its own.
-        for waiter, asked in waiting:
-            self._load(waiter, asked, key, None)
+        self._take(key, self._result(job), look.waiters)
 
-    def _take(
-        self, connection: HttpConnection, request: Request, key: Key, resource: Resource, waiting: Sequence[Waiter] = ()
-    ) -> bool:
-        """Answer with *resource*; if those that wait for the same may be too, answer them and return True."""
+    def _take(self, key: Key, resource: Resource, waiters: list[Waiter]) -> None:
+        """Answer *waiters* with *resource*."""
         entry = self._entry(key, resource)
-        if entry is None:
+        if entry is not None:
+            for waiter, asked in waiters:
+                self._send_kept(waiter, asked, entry)
+        elif waiters:
+            (connection, request), *others = waiters
             connection.send(request, self._respond(resource, request))
-            return False
-        for waiter, asked in ((connection, request), *waiting):
-            self._send_kept(waiter, asked, entry)
-        return True
+            # An open file has one owner: each of the others needs one of its own.
+            for waiter, asked in others:
+                self._load(waiter, asked, key, None)
+        else:
+            resource.close()
+
+    def _attend_waiters(self) -> None:
+        """The disk may be slow, or stuck: what was seen the last time is better than no answer, and 503 than none."""
+        now = self.loop.time()
+        for look in tuple(self._loading.values()):
+            if now - look.begun < (PATIENCE if look.known else GIVE_UP):
+                continue
+            look.overdue = True
+            waiters, look.waiters = look.waiters, []
+            for connection, request in waiters:
+                self._answer_unseen(connection, request, look.known)
+        if self._loading:
+            self.clock.wake()  # and look again in a second
+
+    def _answer_unseen(self, connection: HttpConnection, request: Request, known: Entry | None) -> None:
+        """Answer without a look, by what is *known* if something is."""
+        if known is None:
+            connection.send(request, self.error(503, "the server is busy"))
+        else:
+            self._send_kept(connection, request, known)
 
     def _entry(self, key: Key, resource: Resource) -> Entry | None:
         """What several may be answered with, in the cache if it is a file; None if *resource* is for one only."""
@@ -276,6 +322,9 @@ class Service:
     def _end_second(self) -> None:
         self.publish()
         self.ready.forget()
+        if self._loading:
+            # Not now: whoever sends asks the clock, which is about to begin the next second.
+            self.loop.call_soon(self._attend_waiters)
 
     # The status and the access log
 

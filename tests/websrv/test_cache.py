@@ -15,7 +15,7 @@ from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import ENTRY_COST, FileCache, Key
 from harness import receive_to_end, receive_until
 from webclient import exchange, read_reply, request
-from webhost import descriptors, hosted
+from webhost import Host, descriptors, hosted
 
 SMALL = b"small" * 100
 
@@ -83,12 +83,16 @@ def test_who_asks_for_what_is_being_looked_at_shares_the_look(
         with host.held_threads():
             for peer in peers:
                 peer.sendall(request("/small.txt"))
-            host.wait_until(lambda: [len(w) for w in host.service._loading.values()] == [4], "four that wait")
+            host.wait_until(lambda: waiting(host) == [5], "five that wait")
             peers[-1].close()
         for peer in peers[:-1]:
             assert read_reply(peer).body == SMALL
             peer.close()
     assert looks == [b"small.txt"]
+
+
+def waiting(host: Host) -> list[int]:
+    return [len(look.waiters) for look in host.service._loading.values()]
 
 
 def test_without_validity_each_request_has_a_look_of_its_own(
@@ -128,7 +132,7 @@ def test_each_of_many_that_wait_for_one_large_file_gets_it_from_an_open_file_of_
         with host.held_threads():
             for peer in peers:
                 peer.sendall(request("/large.bin"))
-            host.wait_until(lambda: [len(w) for w in host.service._loading.values()] == [5], "five that wait")
+            host.wait_until(lambda: waiting(host) == [6], "six that wait")
             peers[0].close()
         for peer in peers[1:]:
             assert len(read_reply(peer).body) == 1_000_000
@@ -149,7 +153,7 @@ def test_a_look_that_fails_in_a_way_nobody_thought_of_is_500_for_all_who_wait_fo
             with host.held_threads():
                 for peer in peers:
                     peer.sendall(request("/small.txt"))
-                host.wait_until(lambda: [len(w) for w in host.service._loading.values()] == [2], "two that wait")
+                host.wait_until(lambda: waiting(host) == [3], "three that wait")
             for peer in peers:
                 assert read_reply(peer).status == 500
         for peer in peers:
