@@ -37,12 +37,19 @@ from aiolsp.http1.states import ParseState
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.answering import FLUSH, NOTHING_HOT, Answering
+from aiolsp.websrv.turns import LEAST
 
 if TYPE_CHECKING:
     from aiolsp.websrv.service import Service
 
 PIECE = 16 * 1024
-"""Bytes that are parsed at a time: an answer that has to wait leaves at most that much of parsed requests behind."""
+"""Bytes of a body that are parsed at a time."""
+
+HEADS = 2 * 1024
+"""Bytes of heads at a time: an answer that has to wait leaves at most that much of parsed requests behind."""
+
+READY = 16
+"""Ready answers that cost as much as one event of the long way."""
 
 
 class HttpConnection(Answering):
@@ -52,7 +59,7 @@ class HttpConnection(Answering):
         super().__init__(service)
         # Connection
         self._parser = RequestParser(service.settings.limits)
-        self._input: deque[bytes] = deque()
+        self._input: deque[bytes | memoryview] = deque()
         self._events: deque[Event] = deque()
         self._fresh = True
 
@@ -96,7 +103,11 @@ class HttpConnection(Answering):
     def _answer_ready(self, data: bytes) -> bytes:
         """Answer the requests that *data* begins with, as far as their answers are ready; the bytes that are left."""
         taken = 0
-        while self._hot and (found := self._service.ready.find_first(data, taken, FLUSH)):
+        turns = self._service.turns
+        while self._hot and turns.left > LEAST and (found := self._service.ready.find_first(data, taken, FLUSH)):
+            if self.transport.is_closing():  # the last write found the client gone
+                return b""
+            turns.spend(len(found) // READY)
             self._write(b"".join([ready.payload for _, ready in found]))
             for head, ready in found:
                 ready.hits += 1
@@ -202,23 +213,34 @@ class HttpConnection(Answering):
         self._advance()
 
     def _advance(self) -> None:
-        """Answer, in order, all that can be answered now, and write it at once."""
-        while not self._blocked:
+        """Answer, in order, what can be answered now and in one turn, and write it at once."""
+        turns = self._service.turns
+        allowed = left = turns.left
+        while left and not self._blocked:
             if self._events:
+                left -= 1
                 self._act(self._events.popleft())
             elif self._input:
-                piece = self._input.popleft()
-                if len(piece) > PIECE:
-                    self._input.appendleft(piece[PIECE:])
-                    piece = piece[:PIECE]
-                self._events.extend(self._parser.feed(piece))
+                self._parse(self._input.popleft())
             else:
                 break
         self._flush()
-        if not self._blocked:
+        turns.spend(allowed - left)
+        if not left and not self._blocked:
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+            turns.queue(self._advance)
+        elif not self._blocked:
             self._rest()
         elif self._exchange is not None and self._patience.phase in (Phase.IDLE, Phase.BODY):
             self._enter(Phase.ANSWER)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        size = PIECE if self._parser.state is ParseState.CONTENT else HEADS
+        if len(data) > size:
+            self._input.appendleft(memoryview(data)[size:])
+            data = data[:size]
+        self._events.extend(self._parser.feed(bytes(data)))
 
     def _act(self, event: Event) -> None:
         match event:

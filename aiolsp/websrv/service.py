@@ -29,6 +29,7 @@ from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.clock import SecondClock
 from aiolsp.websrv.exchange import Exchange
 from aiolsp.websrv.ready import LARGEST, ReadyAnswer, ReadyAnswers
+from aiolsp.websrv.turns import Turns
 
 if TYPE_CHECKING:
     from aiolsp.static.scripts import Scripts
@@ -72,6 +73,7 @@ class Service:
         # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
         self.timers = TimerDriver(self.loop, resolution=0.1)
         self.clock = SecondClock(self._end_second)
+        self.turns = Turns()
         self.connections: set[HttpConnection] = set()
         self.cache = FileCache(settings.cache_size)
         self.ready = ReadyAnswers(settings.limits)

@@ -1,0 +1,86 @@
+"""No client that has much to ask keeps the others waiting: the allowance of a turn of the loop, and what it does."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiolsp.websrv.service import Service
+from aiolsp.websrv.turns import LEAST, TURN, Turns
+from faults import reset
+from harness import Shell
+from webclient import exchange, read_reply, request
+from webhost import hosted
+
+
+async def test_what_was_spent_is_there_again_in_the_next_turn_of_the_loop() -> None:
+    turns = Turns()
+    turns.spend(LEAST)
+    assert turns.left == TURN, "what any connection may do costs nothing"
+    turns.spend(TURN - 1)
+    assert turns.left == LEAST
+    turns.spend(TURN)
+    assert turns.left == LEAST
+    await asyncio.sleep(0)
+    assert turns.left == TURN
+
+
+async def test_who_queues_comes_one_by_one_and_once() -> None:
+    turns = Turns()
+    seen: list[tuple[str, int]] = []
+
+    def first() -> None:
+        seen.append(("first", turns.left))
+        turns.spend(TURN)
+
+    def second() -> None:
+        seen.append(("second", turns.left))
+
+    for advance in (first, second, first):
+        turns.queue(advance)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert seen == [("first", TURN), ("second", TURN)]
+
+
+@pytest.mark.parametrize("count", [2_000, 20])
+def test_one_request_is_answered_before_the_last_of_thousands_that_came_earlier(
+    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    answered: list[Any] = []
+    note = Service.note
+
+    def noted(service: Service, connection: Any, *facts: Any) -> None:
+        answered.append(connection)
+        note(service, connection, *facts)
+
+    monkeypatch.setattr(Service, "note", noted)
+    with hosted(loop_name, tmp_path) as host:
+        greedy, many = host.connect()
+        honest, one = host.connect()
+        with greedy, honest:
+            data = request("*", method="OPTIONS")
+            host.call(lambda: (many.data_received(data * count), one.data_received(data)))
+            for _ in range(count):
+                assert read_reply(greedy).status == 204
+            assert read_reply(honest).status == 204
+            before = answered.index(one)
+            assert answered.count(many) == count and before <= (TURN // 2 if count > TURN else count)
+            assert exchange(greedy, "/missing").status == 404
+
+
+def test_who_leaves_with_requests_unanswered_is_not_complained_of(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_bytes(b"x" * 1000)
+    with shell.server("websrv", tmp_path, role="") as server:
+        for _ in range(10):
+            peer = server.connect()
+            for _ in range(3):
+                peer.sendall(request("/file.txt") * 500)
+            read_reply(peer)
+            reset(peer)
+        with server.connect() as peer:
+            assert exchange(peer, "/file.txt").status == 200
+        assert server.stderr.text == ""
