@@ -25,6 +25,7 @@ from aiolsp.lab import web
 from aiolsp.lab.actors import Failed
 from aiolsp.lab.model import Run, document
 from aiolsp.lab.page import page
+from aiolsp.lab.questions import ask
 from aiolsp.lab.runner import SHELLS, performances
 from aiolsp.lab.scenario import Lab
 from aiolsp.lab.scenarios import LABS
@@ -32,13 +33,14 @@ from aiolsp.lab.timeline import COUNTED, Row, paragraph, summary, timeline
 
 AFTER = (
     "python -m aiolsp lab NAME [--broken]    runs one; --help has the other options",
+    "python -m aiolsp lab ask [QUESTION]     answers a question of the book's readers by an experiment",
     "python -m aiolsp lab web                runs them on a page in a browser",
 )
 
 DIAGRAMS = {"analyze": diagram}
 """Labs of a machine that is a table, and what prints it."""
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"web": web.main}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"ask": ask.main, "web": web.main}
 """What is not the name of a lab, and has options of its own."""
 
 

@@ -37,6 +37,8 @@ GRACE = 3.0
 
 READY = re.compile(r"listening on (?:http://)?(?P<host>[^:\s,]+):(?P<port>\d+)")
 
+Address: TypeAlias = tuple[str, int]
+
 Take: TypeAlias = Callable[[Role, Record], object]
 """Told of each record as it comes, from any thread."""
 
@@ -45,17 +47,19 @@ class Stage:
     """A running server and its records: ``with Stage(command, home) as stage: script(stage)``.
 
     *command* lacks ``--port`` and ``--trace``; *home* is an empty directory, for pipes and for what a script needs.
-    *take* is told of each record as it comes. Raises Failed if the server does not come up.
+    *take* is told of each record as it comes; without *traced* there are none. Raises Failed if the server does not
+    come up.
     """
 
-    def __init__(self, command: Sequence[str], home: Path, take: Take | None = None) -> None:
+    def __init__(self, command: Sequence[str], home: Path, take: Take | None = None, *, traced: bool = True) -> None:
         self.records: list[tuple[Role, Record]] = []
         self.usage = Usage()
         self.zero_us = 0.0
         self.home = home
-        self.address = "127.0.0.1", 0
+        self.address: Address = ("127.0.0.1", 0)
         self._command = command
         self._take = take
+        self._traced = traced
         self._changed = threading.Condition()
         self._printed = ""
         self._silent = False
@@ -180,13 +184,13 @@ class Stage:
             output.close()
 
     def _start(self) -> None:
-        tape = self._tape("server")
+        traced = ["--trace", self._tape("server").path] if self._traced else []
         out_read, out_write = os.pipe()
         self._outputs.append(Collector(out_read, self._hear, "stdout"))
         try:
             with open(self.home / "stderr", "wb") as complaints:
                 self._server = subprocess.Popen(
-                    [*self._command, "--port", "0", "--trace", tape.path],
+                    [*self._command, "--port", "0", *traced],
                     stdin=subprocess.DEVNULL,
                     stdout=out_write,
                     stderr=complaints,

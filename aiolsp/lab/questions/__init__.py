@@ -1,0 +1,1 @@
+"""Questions answered by an experiment: ``python -m aiolsp lab ask``."""
