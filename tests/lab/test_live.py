@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from aiolsp.lab import live as module
+from aiolsp.lab.actors import Failed
 from aiolsp.lab.live import MAX_ASKED, Broadcast, Refused, asked
 from aiolsp.lab.page import PROJECT
 from aiolsp.lab.scenarios import LABS
@@ -104,3 +106,14 @@ def test_a_lab_is_streamed_run_by_run() -> None:
 def test_a_refusal_is_an_answer(body: bytes, environment: dict[str, str], status: str) -> None:
     head, _ = live(body, **environment)
     assert head.startswith(f"Status: {status} ")
+
+
+def test_a_lab_that_fails_says_so_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise Failed("the server's trace has 'recv' 0 times, not 1")
+
+    monkeypatch.setattr(module, "perform", fail)
+    sent: list[Any] = []
+    module.play(LABS["trigger"], sent.append, broken=False)
+    assert [message["type"] for message in sent] == ["begin", "failed"]
+    assert "not 1" in sent[1]["why"]
