@@ -14,6 +14,7 @@ from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.states import ParseState
 from aiolsp.sansio import lines as lines_module
 from aiolsp.sansio.lines import CrlfSplitter, LineStatus
+from ambiguous import TAKEN
 from parsing import LIMITS, check, in_pieces, joined, parse
 
 
@@ -451,6 +452,7 @@ LONG = [
     head(POST, CHUNKED) + (b"1;a\r\nx\r\n" * 1000) + b"0\r\nT: " + b"y" * 5000 + b"\r\n\r\n",
     head(b"GET / HTTP/1.1", *(b"X: y" for _ in range(90))) * 5,
     b"\r\n".join([b"", b"", head()]) * 200,
+    b"".join(data for _, data in TAKEN.values()) * 3,
 ]
 
 
@@ -462,6 +464,12 @@ def test_each_byte_is_searched_a_bounded_number_of_times(
     counting = Counting(monkeypatch)
     parse(*in_pieces(data, size), limits=Limits())
     assert counting.searched <= 5 * len(data)
+
+
+def test_nothing_is_searched_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = Counting(monkeypatch)
+    parse(head(b"BAD") + head() * 1000, *[head()] * 1000, limits=Limits())
+    assert counting.searched < 3 * len(head(b"BAD"))
 
 
 def test_limits_are_checked_and_described() -> None:
