@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-from aiolsp.catalog import PROGRAMS
+from aiolsp.catalog import PROGRAMS, WEB_SERVER
 from aiolsp.cli import EXIT_OK, EXIT_USAGE, flush_stdout
 
 HEADINGS = ("program", "mechanism", "book page", "command")
@@ -15,7 +15,7 @@ AFTER = (
     "To see one at work, with all that happens explained: python -m aiolsp lab NAME",
 )
 
-OTHERS = ("websrv", "lab")
+OTHERS = (WEB_SERVER.name, "lab")
 """Programs whose options are not in the catalog."""
 
 
@@ -25,7 +25,8 @@ def table() -> str:
     rows += [
         (p.name, p.mechanism, p.pages, f"python -m aiolsp {p.name} {'|'.join(p.roles)}") for p in PROGRAMS.values()
     ]
-    rows.append(("websrv", "all of them together", "301, 304, 318", "python -m aiolsp websrv [DIR | PORT]"))
+    web = WEB_SERVER
+    rows.append((web.name, web.mechanism, web.pages, f"python -m aiolsp {web.name} [DIR | PORT]"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, "", *AFTER])

@@ -71,6 +71,9 @@ def ring_size(text: str) -> int:
 
 _BUFFER = option("--buffer", type=positive, default=10, metavar="BYTES", help="size of one read (default %(default)s)")
 
+WEB_SERVER = Program("websrv", "301, 304, 318", "all of them together", "Serve a directory over HTTP/1.1", 8080)
+"""It has no roles, and its options are in websettings."""
+
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (

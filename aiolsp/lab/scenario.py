@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aiolsp.catalog import Program
 from aiolsp.lab.model import Run, Shell, Variant
 from aiolsp.lab.stage import Stage
 
@@ -54,8 +55,22 @@ def mistake(broken: Scenario, mended: str, look_for: str, finding: Callable[[Run
 class Lab:
     """All that is to be seen of one program."""
 
-    name: str
-    pages: str
-    mechanism: str
+    program: Program
     shown: tuple[Scenario, ...]
-    broken: tuple[Scenario, ...]
+    broken: tuple[Scenario, ...] = ()
+    """Each mistake, followed by the run without it."""
+
+    @property
+    def name(self) -> str:
+        """The program's."""
+        return self.program.name
+
+    @property
+    def pages(self) -> str:
+        """Of the book."""
+        return self.program.pages
+
+    @property
+    def mechanism(self) -> str:
+        """What the chapter is about."""
+        return self.program.mechanism

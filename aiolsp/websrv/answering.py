@@ -51,6 +51,8 @@ class Answering(asyncio.Protocol):
     transport: asyncio.Transport
     peer: Any
     _write: Callable[[bytes], None]
+    fd = -1
+    """The socket's descriptor, for the trace only."""
 
     def __init__(self, service: Service) -> None:
         # Server
@@ -227,7 +229,7 @@ class Answering(asyncio.Protocol):
         self._output.clear()
         self._output_size = 0
         if trace.on:
-            trace.event(">", "write", size=len(data), why=why)
+            trace.event(">", "write", fd=self.fd, size=len(data), why=why)
         if not self.transport.is_closing():
             self._service.metrics.sent_bytes_total += len(data)
             self._patience.written += len(data)
@@ -301,7 +303,8 @@ class Answering(asyncio.Protocol):
         """The phase has lasted too long."""
         phase = self._patience.phase
         if trace.on:
-            trace.event("-", "timed out", why=f"waited for {phase.value}", peer=format_address(self.peer or ""))
+            peer = format_address(self.peer or "")
+            trace.event("-", "timed out", fd=self.fd, why=f"waited for {phase.value}", peer=peer)
         match phase:
             case Phase.HEAD | Phase.BODY:
                 self._service.timers.add(self._timer)

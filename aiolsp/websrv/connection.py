@@ -70,6 +70,8 @@ class HttpConnection(Answering):
         # uvloop's transports are no instances of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
+        if trace.on:
+            self.fd = transport.get_extra_info("socket").fileno()
         self.peer = transport.get_extra_info("peername")
         self._service.timers.add(self._timer)
         if self._service.join(self):
@@ -93,7 +95,8 @@ class HttpConnection(Answering):
                 self._close()
             return
         if trace.on:
-            trace.event("<", "data_received", size=len(data), why=f"while waiting for {self._patience.phase.value}")
+            why = f"while waiting for {self._patience.phase.value}"
+            trace.event("<", "data_received", fd=self.fd, size=len(data), why=why)
         self._patience.last_activity = self._time()
         if self._hot:
             data = self._answer_ready(data)
@@ -122,7 +125,9 @@ class HttpConnection(Answering):
     def eof_received(self) -> bool:
         """The client will send nothing more; what it asked for is still owed to it (half-close)."""
         if trace.on:
-            trace.event("<", "eof_received", why="owe it an answer" if self._owing else "nothing is owed: close")
+            trace.event(
+                "<", "eof_received", fd=self.fd, why="owe it an answer" if self._owing else "nothing is owed: close"
+            )
         self._ended = True
         self._hot = NOTHING_HOT
         if self._patience.phase is Phase.LINGER or not self._owing:
@@ -132,7 +137,7 @@ class HttpConnection(Answering):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whoever ended it."""
         if trace.on:
-            trace.event("x", "connection_lost", why=str(exc) if exc else "closed")
+            trace.event("x", "connection_lost", fd=self.fd, why=str(exc) if exc else "closed")
         self._stop_answering()
         self._service.timers.cancel(self._timer)
         if self._transfer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario
 from aiolsp.lab.stage import Stage
@@ -38,9 +39,7 @@ def finding(run: Run) -> str:
 
 
 LAB = Lab(
-    "analyze",
-    "137",
-    "HTTP state machine",
+    PROGRAMS["analyze"],
     shown=(
         Scenario(
             "analyze",
@@ -50,5 +49,4 @@ LAB = Lab(
             finding,
         ),
     ),
-    broken=(),
 )

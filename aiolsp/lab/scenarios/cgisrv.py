@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario
 from aiolsp.lab.stage import Stage
@@ -43,9 +44,7 @@ def finding(run: Run) -> str:
 
 
 LAB = Lab(
-    "cgisrv",
-    "289, 298",
-    "process pool, CGI server",
+    PROGRAMS["cgisrv"],
     shown=(
         Scenario(
             "cgisrv",
@@ -57,5 +56,4 @@ LAB = Lab(
             prepare=prepare,
         ),
     ),
-    broken=(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario
 from aiolsp.lab.stage import Stage
@@ -34,9 +35,7 @@ def finding(run: Run) -> str:
 
 
 LAB = Lab(
-    "chat",
-    "165",
-    "poll chat room, splice client",
+    PROGRAMS["chat"],
     shown=(
         Scenario(
             "chat",
@@ -46,5 +45,4 @@ LAB = Lab(
             finding,
         ),
     ),
-    broken=(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.broken.servers import ANSWER
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario, mistake
@@ -63,9 +64,7 @@ def finding_whole(run: Run) -> str:
 
 
 LAB = Lab(
-    "echo",
-    "171",
-    "TCP and UDP on one port",
+    PROGRAMS["echo"],
     shown=(
         Scenario(
             "echo",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
@@ -64,9 +65,7 @@ def finding_reaped(run: Run) -> str:
 
 
 LAB = Lab(
-    "events",
-    "184",
-    "signals as events",
+    PROGRAMS["events"],
     shown=(
         Scenario(
             "events",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
@@ -65,9 +66,7 @@ def finding_in_time(run: Run) -> str:
 
 
 LAB = Lab(
-    "idle",
-    "196, 200",
-    "sorted timer list",
+    PROGRAMS["idle"],
     shown=(
         Scenario(
             "idle",

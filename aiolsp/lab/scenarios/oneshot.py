@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario, mistake
 from aiolsp.lab.stage import Stage
@@ -80,9 +81,7 @@ def finding_armed(run: Run) -> str:
 
 
 LAB = Lab(
-    "oneshot",
-    "157",
-    "EPOLLONESHOT",
+    PROGRAMS["oneshot"],
     shown=(
         Scenario(
             "oneshot",

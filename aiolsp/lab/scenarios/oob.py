@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario
 from aiolsp.lab.stage import Stage
@@ -31,9 +32,7 @@ def finding(run: Run) -> str:
 
 
 LAB = Lab(
-    "oob",
-    "148",
-    "urgent (out-of-band) data",
+    PROGRAMS["oob"],
     shown=(
         Scenario(
             "oob",
@@ -52,5 +51,4 @@ LAB = Lab(
             options=("--notify", "sigurg"),
         ),
     ),
-    broken=(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario
 from aiolsp.lab.stage import Stage
@@ -32,9 +33,7 @@ def finding(run: Run) -> str:
 
 
 LAB = Lab(
-    "shmchat",
-    "255",
-    "shared memory, a process per connection",
+    PROGRAMS["shmchat"],
     shown=(
         Scenario(
             "shmchat",
@@ -44,5 +43,4 @@ LAB = Lab(
             finding,
         ),
     ),
-    broken=(),
 )

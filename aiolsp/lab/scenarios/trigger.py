@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiolsp.catalog import PROGRAMS
 from aiolsp.lab.model import Run
 from aiolsp.lab.scenario import Lab, Scenario
 from aiolsp.lab.stage import Stage
@@ -58,9 +59,7 @@ def finding_stuck(run: Run) -> str:
 
 
 LAB = Lab(
-    "trigger",
-    "154",
-    "level and edge triggering",
+    PROGRAMS["trigger"],
     shown=(
         Scenario(
             "trigger",
