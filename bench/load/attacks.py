@@ -16,10 +16,11 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 STEP = 0.002
 """Seconds from one step to the next."""
@@ -50,6 +51,8 @@ LONG = (1 << 20) // len(PIECE)
 
 Address = tuple[str, int]
 
+Steps = Generator[Any, None, None]
+
 KIB = 1024
 
 
@@ -61,7 +64,7 @@ class Attack:
     words: str
     count: int
     allowance: int
-    steps: Callable[[Address, int], Iterator[object]]
+    steps: Callable[[Address, int], Steps]
 
 
 def run(attack: Attack, address: Address, parent: Connection) -> None:
@@ -114,17 +117,18 @@ def some(count: int, most: int) -> int:
 
 def arriving(
     address: Address, count: int, opening: bytes = b"", *, reads: bool = True
-) -> Iterator[list[socket.socket]]:
+) -> Generator[list[socket.socket], None, None]:
     """Connections that send *opening*, as they come; then no more, and all of them stay."""
-    peers: list[socket.socket] = []
-    while True:
-        for _ in range(some(count, count - len(peers))):
-            peers.append(connect(address, reads=reads))
-            send(peers[-1], opening)
-        yield peers
+    with ExitStack() as stack:
+        peers: list[socket.socket] = []
+        while True:
+            for _ in range(some(count, count - len(peers))):
+                peers.append(stack.enter_context(connect(address, reads=reads)))
+                send(peers[-1], opening)
+            yield peers
 
 
-def dribble(address: Address, count: int, opening: bytes) -> Iterator[None]:
+def dribble(address: Address, count: int, opening: bytes) -> Steps:
     """Connections that have begun something, and go on with a byte each half second."""
     for peers, turn in zip(arriving(address, count, opening), itertools.cycle(range(PACE)), strict=False):
         for peer in peers[turn::PACE]:
@@ -132,32 +136,32 @@ def dribble(address: Address, count: int, opening: bytes) -> Iterator[None]:
         yield
 
 
-def dribbled_heads(address: Address, count: int) -> Iterator[None]:
+def dribbled_heads(address: Address, count: int) -> Steps:
     """Slowloris."""
     return dribble(address, count, b"GET /page.html HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 
 
-def dribbled_bodies(address: Address, count: int) -> Iterator[None]:
+def dribbled_bodies(address: Address, count: int) -> Steps:
     """The same with a body."""
     return dribble(address, count, request("/page.html", "Content-Length: 1000000", method="POST"))
 
 
-def never_read_files(address: Address, count: int) -> Iterator[object]:
+def never_read_files(address: Address, count: int) -> Steps:
     """Connections that ask for a file on the disk and take nothing of it."""
     return arriving(address, count, request("/large.bin"), reads=False)
 
 
-def never_read_answers(address: Address, count: int) -> Iterator[object]:
+def never_read_answers(address: Address, count: int) -> Steps:
     """The same with an answer from the server's memory."""
     return arriving(address, count, request("/picture.bin"), reads=False)
 
 
-def idle(address: Address, count: int) -> Iterator[object]:
+def idle(address: Address, count: int) -> Steps:
     """Connections on which nothing comes."""
     return arriving(address, count)
 
 
-def resets(address: Address, count: int) -> Iterator[None]:
+def resets(address: Address, count: int) -> Steps:
     """Connections that are reset at once, every other one with half a request on it."""
     while True:
         for number in range(max(count // STEPS, 1)):
@@ -168,7 +172,7 @@ def resets(address: Address, count: int) -> Iterator[None]:
         yield
 
 
-def pipelines(address: Address, count: int) -> Iterator[None]:
+def pipelines(address: Address, count: int) -> Steps:
     """Connections that send 10,000 requests, as fast as the server takes them, and read no answer."""
     data = request("/page.html") * 10_000
     sent: dict[socket.socket, int] = {}
@@ -179,48 +183,53 @@ def pipelines(address: Address, count: int) -> Iterator[None]:
         yield
 
 
-def ranges(address: Address, count: int) -> Iterator[None]:
+def ranges(address: Address, count: int) -> Steps:
     """Requests for 10,000 parts, in a head that is just short enough."""
     asked = request("/page.html", "Range: bytes=" + ",".join(["0-"] * 10_000))
     return asking(address, itertools.repeat(asked), count)
 
 
-def missing(address: Address, count: int) -> Iterator[None]:
+def missing(address: Address, count: int) -> Steps:
     """Requests for paths that are not there, each another one."""
     return asking(address, (request(f"/missing/{number}") for number in itertools.count()), count)
 
 
-def asking(address: Address, requests: Iterator[bytes], count: int, connections: int = 25) -> Iterator[None]:
+def asking(address: Address, requests: Iterator[bytes], count: int, connections: int = 25) -> Steps:
     """Requests, on a few connections in turn; what comes back is dropped."""
-    peers = deque(connect(address) for _ in range(connections))
-    due = 0.0
-    while True:
-        due += count / STEPS
-        for data in itertools.islice(requests, int(due)):
-            peers.rotate()
-            with suppress(BlockingIOError, ConnectionError):
-                while peers[0].recv(1 << 20):
-                    pass
-            send(peers[0], data)
-        due %= 1
-        yield
+    with ExitStack() as stack:
+        peers = deque(stack.enter_context(connect(address)) for _ in range(connections))
+        due = 0.0
+        while True:
+            due += count / STEPS
+            for data in itertools.islice(requests, int(due)):
+                peers.rotate()
+                with suppress(BlockingIOError, ConnectionError):
+                    while peers[0].recv(1 << 20):
+                        pass
+                send(peers[0], data)
+            due %= 1
+            yield
 
 
-def long_heads(address: Address, count: int) -> Iterator[None]:
+def long_heads(address: Address, count: int) -> Steps:
     """Heads of 1 MiB, each on a connection of its own, a piece in each step."""
     begun: deque[socket.socket] = deque()
     due = 0.0
-    while True:
-        due += count / STEPS
-        for _ in range(int(due)):
-            begun.append(connect(address))
-            send(begun[-1], b"GET / HTTP/1.1\r\nX: ")
-        due %= 1
+    try:
+        while True:
+            due += count / STEPS
+            for _ in range(int(due)):
+                begun.append(connect(address))
+                send(begun[-1], b"GET / HTTP/1.1\r\nX: ")
+            due %= 1
+            for peer in begun:
+                send(peer, PIECE)
+            while len(begun) > LONG * count / STEPS:
+                begun.popleft().close()
+            yield
+    finally:
         for peer in begun:
-            send(peer, PIECE)
-        while len(begun) > LONG * count / STEPS:
-            begun.popleft().close()
-        yield
+            peer.close()
 
 
 ATTACKS = (

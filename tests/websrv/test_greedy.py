@@ -1,0 +1,77 @@
+"""Greedy clients in small: the memory stays bounded, and an honest client beside them gets its answers, all right.
+
+How fast it gets them is for bench/greedy.py to say, which sets the same attacks on the server at their full size.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from aiolsp.websettings import Settings
+from aiolsp.websrv import ready
+from faults import GROWTH, unharmed
+from harness import Server, receive_to_end
+from load.attacks import ATTACKS, Attack
+from webclient import ask, exchange, read_reply, request, send_raw
+from webhost import hosted
+
+PAGE = b"page" * 1024
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("greedy")
+    (root / "page.html").write_bytes(PAGE)
+    (root / "picture.bin").write_bytes(b"p" * 200_000)
+    (root / "large.bin").write_bytes(b"l" * (8 << 20))
+    return root
+
+
+def check(server: Server) -> None:
+    assert ask(server, "/page.html").body == PAGE
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
+def test_an_honest_client_beside_greedy_ones_gets_its_answers(server: Server, attack: Attack) -> None:
+    stays = attack.allowance > 0
+    count = attack.count // 20 if stays else attack.count
+    steps = attack.steps((server.host, server.port), count)
+    with unharmed(server, check, growth=GROWTH + count * attack.allowance), closing(steps), server.connect() as honest:
+        for _ in range(20):
+            for _ in range(5):
+                next(steps)
+            assert exchange(honest, "/page.html").body == PAGE
+
+
+def test_a_head_of_a_mebibyte_is_refused_by_the_limit_it_exceeds(server: Server) -> None:
+    with server.connect() as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
+        assert read_reply(peer).status == 431
+        assert receive_to_end(peer) == b""
+    assert send_raw(server, b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 414
+
+
+def test_ten_thousand_ranges_are_the_whole_page_once(server: Server) -> None:
+    with server.connect() as peer:
+        for part in ("0-", "0-0", "-1"):
+            count = 30_000 // (len(part) + 1)
+            reply = exchange(peer, "/page.html", "Range: bytes=" + ",".join([part] * count))
+            assert reply.status == 200 and reply.body == PAGE
+
+
+def test_paths_that_are_not_there_leave_nothing_in_memory(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site, Settings(threads=2, grace=1.0)) as host:
+        peer, _ = host.connect()
+        with peer:
+            for first in range(0, 500, 100):
+                peer.sendall(b"".join(request(f"/missing/{first + number}") for number in range(100)))
+                for _ in range(100):
+                    assert read_reply(peer).status == 404
+            service = host.service
+            assert host.call(lambda: (len(service.cache), service.cache.used, len(service._loading))) == (0, 0, 0)
+            assert host.call(lambda: service.ready._size) <= ready.SIZE
+            peer.sendall(request("/page.html"))
+            assert read_reply(peer).body == PAGE
