@@ -35,7 +35,12 @@ def rewritten(path: Path) -> None:
         file.write(NEW)
 
 
-@pytest.mark.parametrize("change", [replaced, truncated, rewritten, Path.unlink])
+def made_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("change", [replaced, truncated, rewritten, Path.unlink, made_a_fifo])
 def test_a_file_that_changes_while_it_is_sent_is_never_mixed_and_never_padded(
     shell: Shell, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
@@ -48,12 +53,12 @@ def test_a_file_that_changes_while_it_is_sent_is_never_mixed_and_never_padded(
             receive_until(peer, b"\r\n\r\n")
             body = receive_exactly(peer, 100)
             change(path)
-            if change in (replaced, Path.unlink):
+            if change in (replaced, Path.unlink, made_a_fifo):
                 assert body + receive_exactly(peer, len(OLD) - 100) == OLD
             else:
                 # What the kernel held already may be of either version, but the end never comes.
                 assert len(body + receive_to_end(peer)) < len(OLD)
-        assert ask(server, "/file.bin").status == (404 if change is Path.unlink else 200)
+        assert ask(server, "/file.bin").status == (404 if change in (Path.unlink, made_a_fifo) else 200)
         server.stop()
     finally:
         server.kill()
