@@ -16,6 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeAlias
 
@@ -116,6 +117,26 @@ def stopped_client(server: Server, check: Check, shell: Shell, program: str) -> 
         await_connections(server, 1)
         client.send_signal(signal.SIGSTOP)
         check(server)
+
+
+def stopped_server(server: Server, check: Check) -> None:
+    """The server itself is stopped (SIGSTOP) and goes on: what came meanwhile is waiting in the kernel."""
+    with unharmed(server, check), ThreadPoolExecutor(1) as peer:
+        server.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: state(server.pid) == "T", "the server stopped")
+            before = established(server.port)
+            waiting = peer.submit(check, server)
+            wait_until(lambda: established(server.port) > before, "a peer that waits")
+        finally:
+            server.send_signal(signal.SIGCONT)
+        waiting.result(DEADLINE)
+
+
+def state(pid: int) -> str:
+    """What the process does: R, S, D, T, Z (proc_pid_stat(5))."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
 
 
 def signal_storm(server: Server, check: Check, *, number: int = signal.SIGWINCH, count: int = 10_000) -> None:

@@ -379,5 +379,9 @@ def test_a_stopped_client(shell: Shell, server: Server) -> None:
     faults.stopped_client(server, check, shell, "chat")
 
 
+def test_a_server_that_is_stopped_and_goes_on(server: Server) -> None:
+    faults.stopped_server(server, check)
+
+
 def test_a_storm_of_signals(server: Server) -> None:
     faults.signal_storm(server, check)

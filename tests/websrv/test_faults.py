@@ -14,6 +14,7 @@ from faults import (
     data_without_newline,
     descriptors_exhausted,
     resets_in_the_middle,
+    stopped_server,
 )
 from harness import Server, Shell
 from webclient import ask
@@ -31,6 +32,7 @@ def check(server: Server) -> None:
         binary_garbage,
         connections_dropped_at_once,
         descriptors_exhausted,
+        stopped_server,
     ],
 )
 def test_it_survives(shell: Shell, tmp_path: Path, fault: Callable[[Server, Check], None]) -> None:
