@@ -40,7 +40,7 @@ FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
 
 AT_ONCE = 64 * 1024
-"""Bytes of files in an answer that are copied if they are in memory, as those of small files, and not sent by a thread."""
+"""Bytes of files in an answer that are copied if they are in memory, as small files are, and not sent by a thread."""
 
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
 
