@@ -18,6 +18,7 @@ import pytest
 
 from aiolsp.catalog import PROGRAMS
 from aiolsp.http1.states import diagram
+from aiolsp.lab.questions.ask import QUESTIONS
 from aiolsp.lab.scenarios import LABS
 from harness import DEADLINE, Server
 
@@ -57,6 +58,7 @@ ELSEWHERE = {
     "python bench/soak.py": "tests/bench/test_soak.py",
     "curl http://127.0.0.1:8080/status": "tests/websrv/test_status.py",
     "python -m http.server": "Python's own",
+    **{f"python -m aiolsp lab ask {name}": "tests/lab/questions/test_ask.py" for name in QUESTIONS},
 }
 """What takes longer, needs another program, or is installed by CI; and what runs it, or the same for a shorter time."""
 
@@ -155,6 +157,12 @@ def test_the_two_styles_are_the_sources_own(text: str) -> None:
     excerpts = re.findall(r"<td>\n\n```python\n(.*?)```", text, re.S)
     for excerpt, path in zip(excerpts, ("aiolsp/events.py", "aiolsp/blocking/events.py"), strict=True):
         assert textwrap.indent(excerpt, "    ") in (ROOT / path).read_text()
+
+
+def test_the_questions_are_those_of_the_lab_with_its_answers() -> None:
+    told = README.replace("\n", " ")
+    for question in QUESTIONS.values():
+        assert f"<summary>{question.text}</summary>" in told and question.answer in told
 
 
 def test_the_chinese_readme_has_the_same_commands_code_pictures_and_sections() -> None:
