@@ -258,7 +258,7 @@ QUESTIONS = (
         "What does loop.add_signal_handler do?",
         ("asyncio: woken by a", "told", "blocking: woken by a", "told"),
         signals,
-        "It has the number written into a socket that the loop watches (signal.set_wakeup_fd), the book's self- "
+        "It has the number written into a socket that the loop watches (signal.set_wakeup_fd), the book's self-"
         "pipe: the handler runs later, as a callback among others, and may do anything. While a signal is blocked "
         "the kernel keeps one bit of it, however often it comes. So a signal says that something happened, never "
         "how often.",
