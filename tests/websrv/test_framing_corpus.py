@@ -16,6 +16,10 @@ MARKER = request("/marker", "Connection: close")
 """The request that follows; its answer is the last of the connection."""
 
 
+PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+"""What many of the messages are but for one oddity."""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("framing")
@@ -66,6 +70,15 @@ def test_a_message_that_is_taken_ends_where_the_next_begins(server: Server, name
         peer.sendall(data + MARKER)
         assert answer(peer, data).status == status and read_reply(peer).body == b"This is marker"
         assert receive_to_end(peer) == b""
+
+
+def test_a_message_is_judged_by_itself_while_answers_to_its_like_are_kept_ready(server: Server) -> None:
+    for name, (status, data) in {**REFUSED, **TAKEN}.items():
+        with server.connect() as peer:
+            for ready in (PLAIN, PLAIN, data):
+                send(peer, ready)
+                reply = answer(peer, ready)
+            assert reply.status == status, name
 
 
 @pytest.mark.parametrize("name", UNFINISHED)
