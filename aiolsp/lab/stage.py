@@ -92,12 +92,6 @@ class Stage:
         assert self._server is not None
         return self._server.pid
 
-    @property
-    def printed(self) -> str:
-        """What the server has printed so far."""
-        with self._changed:
-            return self._printed
-
     def note(self, record: Record, role: Role = "client") -> None:
         """Something has happened."""
         with self._changed:

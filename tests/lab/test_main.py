@@ -81,6 +81,12 @@ def test_one_shell_may_be_asked_for() -> None:
     assert "aiolsp.blocking.analyze" in done.stdout and "python -m aiolsp.analyze" not in done.stdout
 
 
+def test_a_timeline_may_be_played_at_another_speed_and_is_the_same() -> None:
+    done = lab("analyze", "--shell", "asyncio", "--speed", "50")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "accept fd=" in done.stdout and "signal SIGTERM" in done.stdout
+
+
 def test_the_machine_is_printed_from_its_table() -> None:
     done = lab("analyze", "--diagram")
     assert (done.returncode, done.stdout) == (0, diagram().rstrip() + "\n")
