@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -38,6 +39,8 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 """field-value (RFC 9110 section 5.5): no CR, LF, NUL or other control, no white space at either end."""
 
+_ADDED_LATER = frozenset({b"date", b"connection"})
+
 _NEVER_WITHOUT_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -68,7 +71,7 @@ class HeadTemplate:
 
     def __init__(self, head: ResponseHead) -> None:
         """Raises ValueError as ``serialize_head`` does, and for a Date or Connection among the fields."""
-        if any(name.lower() in (b"date", b"connection") for name, _ in head.fields):
+        if not _ADDED_LATER.isdisjoint([name.lower() for name, _ in head.fields]):
             raise ValueError("a head template adds Date and Connection itself")
         self._constant = head.serialize().removesuffix(b"\r\n") + b"Date: "
 
@@ -96,14 +99,21 @@ def serialize_head(status: int, fields: Iterable[Field], *, version: bytes = b"H
     *version* is the server's own, whatever the request's was (RFC 9110 section 6.2). Raises ValueError for a field that
     cannot be sent, and for one that announces a body where none may follow (section 8.6; 304 may, but need not).
     """
+    bodiless = not carries_body(status)
     lines = [b"%b %d %b\r\n" % (version, status, REASONS.get(status, b""))]
     for name, value in fields:
-        check_field(name, value)
-        if name.lower() in _NEVER_WITHOUT_BODY and not carries_body(status):
+        lines.append(_field_line(name, value))
+        if bodiless and name.lower() in _NEVER_WITHOUT_BODY:
             raise ValueError(f"a {status} response has no body, so no {name.decode('ascii')}")
-        lines.append(b"%b: %b\r\n" % (name, value))
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+@lru_cache(maxsize=128)
+def _field_line(name: bytes, value: bytes) -> bytes:
+    """The field as it is sent; most fields are the same in every head, and are checked once."""
+    check_field(name, value)
+    return b"%b: %b\r\n" % (name, value)
 
 
 def error_page(status: int, detail: str = "") -> bytes:

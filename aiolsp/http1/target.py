@@ -79,7 +79,9 @@ def parse_target(raw: bytes) -> RequestTarget | None:
 
 def _parse_path(form: TargetForm, path_and_query: bytes, authority: bytes | None) -> RequestTarget | None:
     path, mark, query = path_and_query.partition(b"?")
-    decoded = [unquote_to_bytes(piece) for piece in path.split(b"/")]
+    decoded = path.split(b"/")
+    if b"%" in path:
+        decoded = [unquote_to_bytes(piece) for piece in decoded]
     segments: list[bytes] = []
     for segment in decoded:
         if b"\0" in segment:
