@@ -47,6 +47,11 @@ class Answer:
         return b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
 
     @property
+    def in_memory(self) -> bool:
+        """Whether no part of it is in a file."""
+        return not any(isinstance(piece, FileSlice) for piece in self.pieces)
+
+    @property
     def streamed(self) -> bool:
         """Whether a part of it still has to be read from a file."""
         return self.resource is not None and self.resource.fd >= 0 and bool(self.pieces)

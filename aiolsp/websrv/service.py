@@ -46,6 +46,9 @@ PATIENCE = 0.5
 GIVE_UP = 10.0
 """Seconds that it may take before who waits for a file that is not known is told 503."""
 
+PARTS = 1024
+"""Parts of large files, asked for in this second, that are remembered to see whether they are asked for again."""
+
 Waiter = tuple["HttpConnection", Request]
 
 
@@ -85,6 +88,7 @@ class Service:
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
         self._pages = Pages(settings.status, settings.health, settings.policy)
         self._loading: dict[Key, Look] = {}
+        self._parts: set[tuple[Key, bytes | None]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._gateway = None if root.scripts is None else self._make_gateway(root.scripts)
 
@@ -239,7 +243,7 @@ class Service:
                 self._send_kept(waiter, asked, entry)
         elif waiters:
             (connection, request), *others = waiters
-            connection.send(request, self._respond(resource, request))
+            self._send_own(connection, request, key, resource)
             # An open file has one owner: each of the others needs one of its own.
             for waiter, asked in others:
                 self._load(waiter, asked, key, None)
@@ -292,6 +296,18 @@ class Service:
                 self._keep_ready(connection, request, answer)
             entry.asked_until = self.clock.next_tick
 
+    def _send_own(self, connection: HttpConnection, request: Request, key: Key, resource: Resource) -> None:
+        """Answer with what is for nobody else, unless it is a part of a file that is asked for again in this second."""
+        answer = self._respond(resource, request)
+        connection.send(request, answer)
+        part = resource.identity is not None and resource.body is None and answer.in_memory
+        if part and not self.root.policy.spa:  # whose page takes the place of a missing file for some and not for all
+            asked = key, request.fields.combined(b"range")
+            if asked in self._parts:
+                self._keep_ready(connection, request, answer)
+            elif len(self._parts) < PARTS:
+                self._parts.add(asked)
+
     def _respond(self, resource: Resource, request: Request) -> Answer:
         limits = self.settings.limits
         return respond(resource, request.method, request.fields, time.time(), max_ranges=limits.max_ranges)
@@ -323,6 +339,7 @@ class Service:
 
     def _end_second(self) -> None:
         self.publish()
+        self._parts.clear()
         self.ready.forget()
         if self._loading:
             # Not now: whoever sends asks the clock, which is about to begin the next second.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiolsp.linux.cached import knows_nowait
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import ENTRY_COST, FileCache, Key
-from harness import receive_to_end, receive_until
+from harness import DEADLINE, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import Host, descriptors, hosted
 
@@ -184,6 +186,48 @@ def test_an_answer_kept_ready_is_for_the_same_bytes_only(loop_name: str, site: P
                     assert (reply.status, len(reply.body), reply.fields.get("connection")) == (status, size, connection)
                 if len(ready) == len(expected):
                     left -= ready
+
+
+def test_a_part_of_a_large_file_is_kept_ready_if_it_is_asked_for_twice_in_a_second(loop_name: str, site: Path) -> None:
+    content = os.urandom(1_000_000)
+    (site / "large.bin").write_bytes(content)
+    with open(site / "large.bin", "rb") as file:
+        if not knows_nowait(file.fileno()):
+            pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
+    parts = {request("/large.bin", f"Range: bytes={start}-{start + 9}"): start for start in (0, 10, 999_990)}
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect()
+        with peer:
+            left = set(parts)
+            while left:
+                ready = host.call(lambda: set(served._hot))
+                for packet, start in parts.items():
+                    peer.sendall(packet)
+                    reply = read_reply(peer)
+                    assert (reply.status, reply.body) == (206, content[start : start + 10])
+                if len(ready) == len(parts):
+                    left -= ready
+            for method, fields in (("HEAD", ()), ("GET", ()), ("HEAD", ("Range: bytes=0-9",))):
+                packet = request("/large.bin", *fields, method=method)
+                for _ in range(3):
+                    peer.sendall(packet)
+                    assert len(read_reply(peer, head=method == "HEAD").body) == (1_000_000 if method == "GET" else 0)
+                assert packet not in host.call(lambda: set(host.service.ready.table))
+
+
+def test_a_part_of_a_large_file_that_was_replaced_is_soon_that_of_the_new_one(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            for _ in range(3):
+                assert exchange(peer, "/large.bin", "Range: bytes=0-4").body == bytes(5)
+            (site / "new").write_bytes(b"fresh" * 200_000)
+            (site / "new").rename(site / "large.bin")
+            since = time.monotonic()
+            while exchange(peer, "/large.bin", "Range: bytes=0-4").body != b"fresh":
+                assert time.monotonic() < since + DEADLINE
+            for _ in range(3):
+                assert exchange(peer, "/large.bin", "Range: bytes=0-4").body == b"fresh"
 
 
 @pytest.mark.parametrize("last", ["HTTP/1.0", "Connection: close"])
