@@ -124,6 +124,7 @@ def test_matching_all_lines_at_once_is_matching_each(parts: list[bytes]) -> None
 
 
 EXPRESSIONS = [value for value in vars(grammar).values() if isinstance(value, re.Pattern)]
+EXPRESSIONS += map(re.compile, (grammar.literal_host, grammar.authority, grammar.authority_form))
 PARTS = [
     b"a",
     b"1",
