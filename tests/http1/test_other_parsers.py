@@ -196,7 +196,7 @@ STRICTER = [
 
 MORE_LENIENT = [
     Row("RFC 9112 2.2", "at least one empty line is passed over", "h11", "no request line received", rb"\A\r\n"),
-    Row("RFC 9112 2.2", "a line is judged when it is whole", "llhttp", "", rb"(\A|\n)[^\r\n]*\r?\Z"),
+    Row("RFC 9112 2.2", "a line is judged when it is whole", BOTH, "", rb"(\A|\n)[^\r\n]*\r?\Z"),
     Row("RFC 9110 9.1", "a method is any token", "llhttp", "Invalid method|Expected space after method"),
     Row("RFC 9110 2.5", "a later minor version is read as the last known", "llhttp", "Invalid HTTP version"),
     Row("RFC 9110 8.6", "a length has any number of digits", "h11", "bad Content-Length", rb"0{20}"),
