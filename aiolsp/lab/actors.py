@@ -89,7 +89,7 @@ class Actor:
 
     def receive_to_end(self, *, why: str = "") -> bytes:
         """What still comes before the server ends the connection; a reset counts as the end."""
-        data, ending = self._rest, "end of stream"
+        data, ending = bytearray(self._rest), "end of stream"
         self._rest = b""
         try:
             while piece := self._socket.recv(1 << 16):
@@ -99,9 +99,9 @@ class Actor:
         except OSError as error:
             raise self._failed("wait for the end", error) from None
         if data:
-            self._note("<", "recv", len(data), why=_shown(data))
+            self._note("<", "recv", len(data), why=_shown(bytes(data[: SHOWN + 1])))
         self._note("<", "recv", 0, why=f"{ending}{why and f': {why}'}")
-        return data
+        return bytes(data)
 
     def shut_down(self, *, why: str = "it says no more") -> None:
         """End its half of the connection."""

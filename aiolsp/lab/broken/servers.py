@@ -13,8 +13,8 @@ from aiolsp.lab.broken.drivers import Driver
 from aiolsp.linux.listener import accept_ready, format_address
 from aiolsp.tracing import trace
 
-ANSWER = bytes(16 << 20)
-"""More than the buffers of both sockets hold: tcp_wmem and tcp_rmem end at 4 and 6 MiB (tcp(7))."""
+ANSWER = bytes(8 << 20)
+"""More than the buffers of both sockets hold: tcp_wmem ends at 4 MiB, and tcp_rmem begins far below (tcp(7))."""
 
 TIMEOUT = 0.6
 """Seconds of silence after which `TwiceTimed` closes."""
