@@ -8,7 +8,8 @@ function describe() {
   }
   $("runs").replaceChildren(...[...scenarios.values()].map((runs) => {
     const [{ title, variant, look_for, mend }] = runs;
-    const card = element("section", { class: "run" }, element("h2", {}, title, variant && ` (${variant})`), element("p", {}, look_for));
+    const heading = element("h2", {}, title, variant && ` (${variant})`);
+    const card = element("section", { class: "run" }, heading, element("p", {}, look_for));
     if (mend) card.append(element("p", { class: "mend" }, mend));
     for (const run of runs) {
       const command = run.command && element("code", {}, `$ ${run.command}`);
@@ -60,7 +61,8 @@ function counts() {
   row("connections", (all) => all.connections);
   row("threads, in all processes", (all) => all.usage.threads);
   row("processes", (all) => all.usage.processes);
-  for (const call of new Set(counted.flatMap((run) => Object.keys(run.counts.calls)))) row(call, (all) => all.calls[call] ?? 0);
+  const calls = new Set(counted.flatMap((run) => Object.keys(run.counts.calls)));
+  for (const call of calls) row(call, (all) => all.calls[call] ?? 0);
   table.append(body);
   $("counts").replaceChildren(table, element("p", { class: "note" }, state.counted));
 }
@@ -110,14 +112,15 @@ function tip(mark, shown) {
 function drawing() {
   const own = getComputedStyle(document.documentElement);
   const names = new Set(document.querySelector("style").textContent.match(/--[a-z]+/g));
-  const values = [...names].filter((name) => own.getPropertyValue(name)).map((name) => `${name}: ${own.getPropertyValue(name)};`);
+  const values = [...names].map((name) => [name, own.getPropertyValue(name)]).filter(([, value]) => value);
+  const root = `svg { ${values.map(([name, value]) => `${name}: ${value};`).join(" ")} background: var(--card); }`;
   const rules = [...document.styleSheets[0].cssRules].map((rule) => rule.cssText);
   const used = rules.filter((rule) => rule.startsWith("svg ") || rule.includes("{ --tone:"));
   const svg = $("lanes").firstChild.cloneNode(true);
   svg.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   svg.setAttribute("width", picture.width);
   svg.removeAttribute("aria-hidden");
-  svg.prepend(element("title", {}, state.title), element("style", {}, `svg { ${values.join(" ")} background: var(--card); }\n${used.join("\n")}`));
+  svg.prepend(element("title", {}, state.title), element("style", {}, [root, ...used].join("\n")));
   return svg.outerHTML;
 }
 
@@ -128,15 +131,15 @@ function save() {
 }
 
 /** A mark was clicked: a single event is chosen, several are spread over the picture. */
-function open(node) {
+function openMark(node) {
   const mark = picture.marks[node.dataset.mark];
   if (!mark) return;
-  view.row = undefined;
+  view.row = null;
   if (mark.items.length === 1 || view.to - view.from < 2e-5) {
     show(mark.items[0]);
     return;
   }
-  const [from, to] = [mark.items[0], mark.items.at(-1)].map(({ event }) => interpolate(scale.times, scale.places, event.t_us));
+  const [from, to] = [mark.items[0], mark.items.at(-1)].map(({ event }) => placeOf(event.t_us));
   // Not further than eight times at once: what stands beside it is part of the picture.
   const half = Math.max((to - from) * 1.5, (view.to - view.from) / 8, 1e-5) / 2, middle = (from + to) / 2;
   tip(null);
@@ -182,7 +185,7 @@ function pointers(box) {
   box.onpointerleave = () => tip(null);
   box.onclick = (event) => {
     const mark = event.target.closest("[data-mark]");
-    if (moved < 4 && mark) open(mark);
+    if (moved < 4 && mark) openMark(mark);
   };
 }
 

@@ -13,7 +13,7 @@ const ROW = 28, GROUP = 34, AXIS = 30, MARK = 17, APART = 14, EDGE = 14, NARROW 
 
 const $ = (id) => document.getElementById(id);
 const state = JSON.parse($("data").textContent);
-const view = { from: 0, to: 1, squeeze: true, hidden: new Set(), chosen: null };
+const view = { from: 0, to: 1, squeeze: true, hidden: new Set(), chosen: null, row: null };
 let items = [];  // one for each event: {event, run, rows: the keys of the lanes that it stands on}
 let scale = { times: [0, 1], places: [0, 1] };
 let picture = { rows: [], marks: [], left: 0, width: 0 };
@@ -42,7 +42,7 @@ const glyph = (event) => element("span", { class: `glyph ${tone(event)}`, "aria-
 // Time to place: linear, or each pause by the logarithm of its length
 
 function measure() {
-  const ends = items.flatMap(({ event }) => (event.duration_us ? [event.t_us, event.t_us + event.duration_us] : [event.t_us]));
+  const ends = items.flatMap(({ event }) => [event.t_us, event.t_us + event.duration_us]);
   const times = [...new Set([0, ...ends])].sort((a, b) => a - b);
   if (times.length < 2) times.push(times[0] + 1000);
   const places = [0];
@@ -63,11 +63,11 @@ function interpolate(from, to, value) {
 }
 
 const timeAt = (place) => interpolate(scale.places, scale.times, place);
+const placeOf = (time) => interpolate(scale.times, scale.places, time);
 
 function x(time) {
   const room = picture.width - picture.left - 2 * EDGE;
-  const place = interpolate(scale.times, scale.places, time);
-  return picture.left + EDGE + ((place - view.from) / (view.to - view.from)) * room;
+  return picture.left + EDGE + ((placeOf(time) - view.from) / (view.to - view.from)) * room;
 }
 
 function look(from, to) {
@@ -220,9 +220,11 @@ function paintMark(svg, mark, middle) {
   const many = mark.items.length > 1, label = many ? String(mark.items.length) : event.sign;
   const width = Math.max(MARK, 9 + 7 * label.length);
   const same = mark.items.every((item) => item.event.sign === event.sign) || event.sign === "!";
-  const names = ["mark", many && "cluster", (!many || same) && tone(event), mark.items.includes(view.chosen) && "chosen"];
-  const group = element("g", { class: names.filter(Boolean).join(" "), "data-mark": picture.marks.push(mark) - 1 });
-  group.append(element("rect", { x: mark.x - width / 2, y: middle - MARK / 2, width, height: MARK, rx: many ? MARK / 2 : 4 }));
+  const chosen = mark.items.includes(view.chosen) && "chosen";
+  const names = ["mark", many && "cluster", (!many || same) && tone(event), chosen].filter(Boolean).join(" ");
+  const group = element("g", { class: names, "data-mark": picture.marks.push(mark) - 1 });
+  const box = { x: mark.x - width / 2, y: middle - MARK / 2, width, height: MARK, rx: many ? MARK / 2 : 4 };
+  group.append(element("rect", box));
   group.append(element("text", { x: mark.x, y: middle + 4 }, label));
   svg.append(group);
 }
@@ -274,7 +276,8 @@ function panel(item) {
   const list = element("dl", {}, ...facts(item).flatMap(([name, value]) => [
     element("dt", {}, name), element("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
   ]));
-  const steps = element("span", { class: "step buttons" }, step(at - 1, "Event before", "‹"), step(at + 1, "Event after", "›"));
+  const [before, after] = [step(at - 1, "Event before", "‹"), step(at + 1, "Event after", "›")];
+  const steps = element("span", { class: "step buttons" }, before, after);
   const heading = element("h2", {}, glyph(event), " ", element("span", { class: "call" }, event.call));
   const where = element("p", {}, `${named(run)}, event ${at + 1} of ${visible.length}`);
   return [steps, heading, where, element("strong", {}, event.why), list, ...source(event.source)].filter(Boolean);
@@ -285,7 +288,8 @@ function source(place) {
   const lines = state.sources[file];
   if (!lines) return [];
   const numbers = Array.from({ length: 19 }, (_, i) => line - 9 + i).filter((number) => number in lines);
-  const depth = Math.min(...numbers.map((number) => lines[number]).filter((text) => text.trim()).map((text) => text.search(/\S/)));
+  const indents = numbers.map((number) => lines[number].search(/\S/)).filter((indent) => indent >= 0);
+  const depth = Math.min(...indents);
   const code = element("pre", { tabindex: "0", "aria-label": `Lines of ${file}` }, ...numbers.map((number) => {
     const marked = number === line ? { class: "here" } : {};
     return element("span", marked, element("i", {}, String(number)), lines[number].slice(depth));
@@ -297,7 +301,7 @@ function source(place) {
 function show(item) {
   if (!item) return;
   choose(item);
-  const place = interpolate(scale.times, scale.places, item.event.t_us), width = view.to - view.from;
+  const place = placeOf(item.event.t_us), width = view.to - view.from;
   if (place < view.from || place > view.to) look(place - width / 2, place + width / 2);
   paint();
   tip($("lanes").querySelector(".chosen"), [item]);
@@ -305,7 +309,8 @@ function show(item) {
 
 function neighbour(key) {
   const rows = picture.rows.filter((row) => row.items?.length), { chosen } = view;
-  const row = rows.find((each) => chosen && each.items.includes(chosen) && each.key === (view.row ?? chosen.rows[0])) ?? rows[0];
+  const own = rows.filter((each) => each.items.includes(chosen));
+  const row = own.find((each) => each.key === view.row) ?? own[0] ?? rows[0];
   if (!row) return null;
   if (!chosen) { view.row = row.key; return row.items[0]; }
   const at = row.items.indexOf(chosen), step = { ArrowLeft: -1, ArrowRight: 1 }[key];

@@ -12,7 +12,8 @@ function listLabs() {
   $("labs").replaceChildren(...state.labs.map((lab) => {
     const buttons = element("div", { class: "buttons" });
     for (const broken of lab.broken ? [false, true] : [false]) {
-      const button = element("button", { "data-lab": lab.name, "data-broken": broken }, broken ? "Run it broken" : "Run");
+      const attributes = { "data-lab": lab.name, "data-broken": broken };
+      const button = element("button", attributes, broken ? "Run it broken" : "Run");
       button.onclick = () => run(lab, broken);
       buttons.append(button);
     }
