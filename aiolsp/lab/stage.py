@@ -4,7 +4,7 @@ Decision
     The server is a child process with a `Tape` for its trace. Scripted clients are blocking sockets of this process,
     each call with a deadline, so that the same script plays before both shells. A script waits for what the server's
     trace says (`Stage.wait_for`), not for a time to pass. Whatever ends the script, `close` ends the server.
-    The kernel kills the server when this process dies: nothing is left of a lab that is killed.
+    The kernel kills the server when this process dies: of a lab that is killed only its directory is left.
 """
 
 from __future__ import annotations
