@@ -309,6 +309,7 @@ _CHUNKS = {
             "an extension that hides a line": b'2b;a="\n0"',
         }.items()
     },
+    "a chunk size of a letter after CONNECT": (400, request("a:443", CHUNKED, method="CONNECT") + b"x\r\n" + SMUGGLED),
     "a chunk size past 32 bits": (413, chunks(b"10000002b\r\n" + SMUGGLED)),
     "a chunk size past 64 bits": (400, chunks(b"1000000000000002b\r\n" + SMUGGLED)),
     "a chunk size of all bits": (413, chunks(b"ffffffffffffffff\r\n" + SMUGGLED)),

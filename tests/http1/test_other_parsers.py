@@ -187,6 +187,13 @@ STRICTER = [
         "400 bad chunk size",
         rb"\r\n[0-9A-Fa-f]*[^0-9A-Fa-f\r]|[0-9A-Fa-f]{17}",
     ),
+    Row(
+        "RFC 9112 6.3",
+        "a CONNECT that opens no tunnel has a body as any",
+        "llhttp",
+        "4.*(chunk|trailer)",
+        rb"\A(\r\n)*CONNECT ",
+    ),
     # Limits
     Row("RFC 9110 15.5.14", "content has a limit", BOTH, "413"),
     Row("RFC 9110 15.5.15", "a request-target has a limit", BOTH, "414"),
