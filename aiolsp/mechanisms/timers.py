@@ -9,12 +9,16 @@ Facts (both loops, this kernel)
       less than 0.5 ms ahead is made at once. "Not due yet, so arm the same instant again" spins until the next
       millisecond: up to 700 calls were counted.
     - The stock loop is never early, and 0.1-1.2 ms late.
+    - A process that was stopped (SIGSTOP), frozen or starved finds its timers due and its sockets readable at once.
+      uvloop calls timers before it looks at sockets; a wait of the stock loop that ends late reports none (PEP 475).
 Consequence
-    Only the first deadline matters to the loop, and "due" needs a tolerance above the loop's grain.
+    Only the first deadline matters to the loop, and "due" needs a tolerance above the loop's grain. Who is timed out
+    for silence may have spoken long ago.
 Decision
     `TimerDriver` keeps one ``call_at``, for the head of the list. It moves it only when the head gets earlier; a head
     that got later (cancelled, postponed) lets it fire in vain once. A timer is due within SLACK of the clock, so what
-    is left after a tick is more than SLACK ahead: no instant is armed twice.
+    is left after a tick is more than SLACK ahead: no instant is armed twice. A wake-up that is LATE lets the loop look
+    at its sockets first.
     *resolution* rounds the wake-ups up to a grid, so that many deadlines share one: for time-outs of seconds that
     nobody measures, 0.1 s means at most ten wake-ups a second however many connections there are.
 Price
@@ -35,6 +39,9 @@ from aiolsp.tracing import trace
 SLACK = 0.001
 """Seconds before its deadline at which a timer counts as due: uvloop's clock has whole milliseconds."""
 
+LATE = 0.25
+"""Seconds by which a wake-up may be late before it is the whole process that was held up; a busy loop has 10 ms."""
+
 
 class TimerDriver:
     """Calls the callback of each timer in *timers* when its deadline, in the time of ``loop.time()``, has passed.
@@ -54,7 +61,7 @@ class TimerDriver:
         self.time: Callable[[], float] = self._loop.time
         self.timers = SortedTimerList() if timers is None else timers
         self._resolution = resolution
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
         self._wake_up = math.inf
         self._closed = False
         self._arm()
@@ -104,7 +111,20 @@ class TimerDriver:
             )
             trace.event("%", word, why=why, due_in=f"{deadline - self._loop.time():.3f}s", timers=len(self.timers))
         self._wake_up = deadline
-        self._handle = self._loop.call_at(deadline, self._fire)
+        self._handle = self._loop.call_at(deadline, self._wake)
+
+    def _wake(self) -> None:
+        late = self._loop.time() - self._wake_up
+        if late < LATE:
+            self._fire()
+            return
+        if trace.on:
+            trace.event("%", "late", why="the process was held up: read first what came meanwhile", late=f"{late:.3f}s")
+        # The loop looks at its sockets between the one call and the other.
+        self._handle = self._loop.call_soon(self._read_first)
+
+    def _read_first(self) -> None:
+        self._handle = self._loop.call_soon(self._fire)
 
     def _fire(self) -> None:
         self._handle = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -193,6 +194,31 @@ def test_a_closed_driver_leaves_nothing_armed_and_takes_nothing_more(by_hand: Co
     assert by_hand.pending is None
     with pytest.raises(RuntimeError, match="closed"):
         driver.add(Timer(102.0, by_hand.time))
+
+
+def test_a_wake_up_that_is_late_comes_after_what_could_be_read_meanwhile(
+    loop_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiolsp.mechanisms.timers.LATE", -1.0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        seen: list[str] = []
+        fired = asyncio.Event()
+        reader, writer = socket.socketpair()
+        with reader, writer, TimerDriver() as driver:
+            loop.add_reader(reader, lambda: seen.append(reader.recv(4).decode()))
+            driver.add(Timer(driver.time() + 0.01, lambda: seen.append("fired")))
+            driver.add(Timer(driver.time() + 0.01, fired.set))
+            while driver.time() < driver.timers.next_deadline():  # type: ignore[operator]
+                pass  # the loop is held up
+            writer.send(b"read")
+            await fired.wait()
+            loop.remove_reader(reader)
+        assert seen == ["read", "fired"]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
 
 
 def test_the_trace_says_armed_moved_fired_and_how_late(by_hand: CountingLoop) -> None:

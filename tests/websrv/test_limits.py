@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from aiolsp.http1.limits import Limits
 from aiolsp.static.phases import Phase, seconds_for
 from aiolsp.websettings import Settings
 from aiolsp.websrv.connection import HttpConnection
+from faults import state, wait_until
 from harness import Process, Shell, receive_to_end
 from webclient import read_reply, request
 from webhost import hosted
@@ -101,6 +104,23 @@ def test_a_client_that_only_waits_for_our_disk_is_not_timed_out(shell: Shell, si
             assert receive_to_end(watch) == b"", "a silent connection is timed out meanwhile"
             release.set()
             assert read_reply(peer).body == SMALL
+
+
+def test_a_client_is_not_timed_out_for_the_time_that_the_server_was_stopped(shell: Shell, site: Path) -> None:
+    with shell.server("websrv", site, "--idle-timeout", 1.5, "--head-timeout", 1.5, role="") as server:
+        with server.connect() as idle, server.connect() as half:
+            idle.sendall(request("/small.txt"))
+            assert read_reply(idle).body == SMALL
+            half.sendall(b"GET /small")
+            server.send_signal(signal.SIGSTOP)
+            try:
+                wait_until(lambda: state(server.pid) == "T", "the server stopped")
+                idle.sendall(request("/small.txt"))
+                half.sendall(request("/small.txt")[10:])
+                time.sleep(1.7)  # longer than any of them may take
+            finally:
+                server.send_signal(signal.SIGCONT)
+            assert read_reply(idle).body == read_reply(half).body == SMALL
 
 
 def test_a_silent_unix_client_is_not_one_of_many_from_one_address(shell: Shell, tmp_path: Path, site: Path) -> None:

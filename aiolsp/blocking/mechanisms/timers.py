@@ -7,6 +7,8 @@ Facts (setitimer(2), tried on this kernel)
     - Setting it to 0 disarms it: a deadline that has passed needs a delay above 0.
     - SIGALRM written into a self-pipe becomes one more readable descriptor.
     - The wait itself has a time-out, rounded up to whole milliseconds by epoll_wait(2) and poll(2).
+    - A process that was stopped (SIGSTOP) or starved finds its timers due and its sockets ready at once, and a wait
+      that this made late reports no socket (PEP 475).
 Consequence
     Only the first deadline matters. The alarm serves a program that waits in several places; a loop with a single wait
     can do without signals.
@@ -14,6 +16,7 @@ Decision
     `AlarmDriver` sets one alarm for the head of the list and moves it only when the head gets earlier; the program
     calls `fire` when SIGALRM came out of its `SelfPipe`. `poll_timeout` is the other way; `PollDriver` is that with the
     list behind a lock, so that worker threads may move timers: one that comes due before the wait ends, ends the wait.
+    If the wait was LATE, nothing fires before the next one, which ends at once: who is to be timed out may have spoken.
 Price
     The one alarm is taken from everybody else in the process: `close` gives back what was left of theirs.
 
@@ -39,6 +42,9 @@ log = logging.getLogger("aiolsp.timers")
 
 SHORTEST = 0.000_001
 """Seconds: the least that setitimer(2) counts; 0 would disarm the alarm."""
+
+LATE = 0.25
+"""Seconds by which a wait may be late before it is the whole process that was held up; a busy loop has 10 ms."""
 
 
 class AlarmDriver:
@@ -123,6 +129,7 @@ class PollDriver:
         self.timers = SortedTimerList()
         self._wake = wake
         self._wake_up = -math.inf
+        self._held_up = False
         self._lock = threading.Lock()
 
     def add(self, timer: Timer) -> None:
@@ -156,8 +163,11 @@ class PollDriver:
     def fire(self) -> None:
         """After the wait: call what is due."""
         with self._lock:
+            now = time.monotonic()
+            # A wake-up of -inf is of a caller that did not wait.
+            self._held_up = not self._held_up and -math.inf < self._wake_up < now - LATE
             self._wake_up = -math.inf
-            expired = self.timers.tick(time.monotonic())
+            expired = [] if self._held_up else self.timers.tick(now)
         for timer in expired:
             _call(timer)
 

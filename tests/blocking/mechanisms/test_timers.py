@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import AlarmDriver, PollDriver, poll_timeout
+from aiolsp.blocking.mechanisms.timers import LATE, AlarmDriver, PollDriver, poll_timeout
 from aiolsp.sansio.timers import IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
 from harness import DEADLINE
@@ -218,3 +218,13 @@ def test_a_callback_may_raise_cancel_another_or_add_itself_again(caplog: pytest.
         driver.add(timer)
     driver.fire()
     assert calls == ["first"] and again.active and "a timer's callback raised" in caplog.text
+
+
+def test_what_is_due_after_a_wait_that_was_late_fires_after_the_next_one() -> None:
+    driver, calls = PollDriver(lambda: None), list[str]()
+    driver.add(Timer(driver.time() - 2 * LATE, lambda: calls.append("fired")))
+    assert driver.timeout() == 0.0
+    driver.fire()
+    assert calls == [] and driver.timeout() == 0.0
+    driver.fire()
+    assert calls == ["fired"]
