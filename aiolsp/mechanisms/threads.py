@@ -141,6 +141,15 @@ class HalfSyncPool:
             self._ended.set()
 
 
+async def in_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``asyncio.to_thread`` does, without the loop's executor, which the loop's owner may have shut down."""
+    pool = HalfSyncPool(1, 0)
+    try:
+        return await pool.submit(fn, *args, **kwargs)
+    finally:
+        await pool.close()
+
+
 _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 

@@ -44,6 +44,7 @@ from aiolsp.http1.cgi import (
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.response import CONTINUE
 from aiolsp.linux.places import Places
+from aiolsp.mechanisms.threads import in_thread
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.access_log import AccessLog, Remark
 from aiolsp.static.scripts import Launched, Scripts
@@ -125,7 +126,7 @@ class Gateway:
         self._places.close()
         self.scripts.close()
         if self._log is not self.service.log:
-            await asyncio.to_thread(self._log.close, 1.0)
+            await in_thread(self._log.close, 1.0)
 
 
 class ProgramExchange:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
-from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
+from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
 from aiolsp.static.access_log import AccessLog, LogRecord
@@ -388,4 +388,4 @@ class Service:
         elif trace.on:
             trace.event("!", "close", why="a thread is stuck in the disk: the directory stays open for it")
         if self.log is not None:
-            await asyncio.to_thread(self.log.close, 1.0)
+            await in_thread(self.log.close, 1.0)

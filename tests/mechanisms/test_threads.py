@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
+from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from harness import DEADLINE
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -62,6 +62,16 @@ def test_results_exceptions_and_arguments_travel(run: Run) -> None:
             await pool.submit(sys.exit, 3)
         assert await pool.submit(abs, -1) == 1, "the threads survive their jobs"
         assert await pool.close()
+
+    run(main())
+
+
+def test_a_thread_is_to_be_had_though_the_loops_executor_is_shut_down(run: Run) -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        with pytest.raises(RuntimeError):
+            await asyncio.to_thread(abs, -1)
+        assert await in_thread(int, "ff", base=16) == 255
 
     run(main())
 

@@ -62,6 +62,16 @@ def test_it_may_be_closed_twice_and_entered_again(loop_factory: LoopFactory, sit
         assert descriptors() <= before + 8, "what the loop itself opens when it first runs"
 
 
+def test_it_serves_and_closes_though_the_loops_executor_is_shut_down(loop_factory: LoopFactory, site: Path) -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        async with WebServer(site, port=0, settings=Settings(log="common")) as server:
+            assert await status_of(server) == b"200"
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
 def test_two_servers_share_a_loop(loop_factory: LoopFactory, site: Path) -> None:
     async def main() -> None:
         async with WebServer(site, port=0) as one, WebServer(site, port=0) as other:
