@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ async def serve(where: Listening, settings: Settings) -> None:
     async with SignalReceiver(*stop_signals()) as signals:
         with explained(where.directory):
             await server.__aenter__()
+        # Nothing that is there by now goes: the garbage collector need not look at it again and again.
+        gc.freeze()
         announce(server.addresses, server.url, server.root)
         await anext(signals)
         closing = asyncio.create_task(server.close())

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT, HeadTemplate
 from aiolsp.linux.listener import format_address
-from aiolsp.sansio.timers import IdleTimer
+from aiolsp.sansio.timers import IdleTimer, Timer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
@@ -43,6 +43,9 @@ AT_ONCE = 64 * 1024
 """Bytes of files in an answer that are copied if they are in memory, as small files are, and not sent by a thread."""
 
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
+
+NO_TIMER = Timer(0.0, lambda: None)
+"""Takes the place of a lost connection's timer: the two know each other, and would be left to the garbage collector."""
 
 
 class Answering(asyncio.Protocol):
@@ -69,7 +72,7 @@ class Answering(asyncio.Protocol):
         self._transfer: Transfer | None = None
         self._exchange: Exchange | None = None
         self._sending: tuple[Request, int] | None = None
-        self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
+        self._timer: Timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
         # Request
         self._request: Request | None = None
         self._keep_alive = True

@@ -36,7 +36,7 @@ from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
-from aiolsp.websrv.answering import FLUSH, NOTHING_HOT, Answering
+from aiolsp.websrv.answering import FLUSH, NO_TIMER, NOTHING_HOT, Answering
 from aiolsp.websrv.turns import LEAST
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class HttpConnection(Answering):
             trace.event("x", "connection_lost", fd=self.fd, why=str(exc) if exc else "closed")
         self._stop_answering()
         self._service.timers.cancel(self._timer)
+        self._timer = NO_TIMER
         if self._transfer is not None:
             self._transfer.abandon()
         self._abandon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -9,7 +10,10 @@ import socket
 import struct
 import subprocess
 import time
+import weakref
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +191,34 @@ def test_the_last_answer_is_sent_whole_however_slowly_it_is_read(
             if ends_too:
                 peer.shutdown(socket.SHUT_WR)
             assert (begin + receive_to_end(peer)).endswith(b"\r\n\r\n" + body)
+
+
+def test_no_connection_is_left_to_the_garbage_collector(loop_name: str, site: Path) -> None:
+    """What is freed at once costs no search; so it must not refer to itself in a circle."""
+    with hosted(loop_name, site) as host:
+        gc.collect()
+        gc.disable()
+        try:
+            for question in (
+                request("/small.txt", "Connection: close"),
+                request("/small.txt"),
+                request("/none"),
+                b"bad",
+            ):
+                peer, served = host.connect()
+                gone = weakref.ref(served)
+                del served
+                with peer:
+                    peer.sendall(question)
+                    peer.shutdown(socket.SHUT_WR)
+                    receive_to_end(peer)
+                host.wait_until(partial(is_freed, gone), f"that the connection of {question!r} was freed")
+        finally:
+            gc.enable()
+
+
+def is_freed(reference: weakref.ref[Any]) -> bool:
+    return reference() is None
 
 
 def test_clients_that_reset_leave_no_descriptor_behind(server: Server) -> None:
