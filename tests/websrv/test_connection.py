@@ -359,7 +359,7 @@ def test_a_transcript_says_what_happened_and_why(shell: Shell, site: Path) -> No
         ask(server, "/large.bin")
         for pattern in (
             r"< accept fd=\d+",
-            r"< (data_received|recv fd=\d+) \d+ B",
+            r"< (data_received|recv) fd=\d+ \d+ B",
             "= submit .*thread",
             r"> sendfile fd=\d+ \d+ B",
         ):
