@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 """Seconds that any single wait of a test may take before it counts as a hang; a busy machine needs far less."""
+
+FORBIDDEN = ("Traceback", "Warning", "Exception", "Task was destroyed")
+"""What a program says only when something went wrong that it does not know of; `Process.kill` fails a test for it."""
 
 READY = re.compile(r"listening on (?:http://)?(?P<host>\[[^]]+\]|[^:\s,]+):(?P<port>\d+)")
 
@@ -54,6 +57,11 @@ class Output:
             assert len(found) >= count, f"{pattern!r} did not come {count} times in:\n{self._text}"
             return found[count - 1]
 
+    def text_of_the_dead(self) -> str:
+        """What has come of a process that has ended, whether or not a child of it still holds the pipe."""
+        self._thread.join(0.1)
+        return self.text
+
     def whole(self) -> str:
         """All of it, once the pipe has ended."""
         self._thread.join(DEADLINE)
@@ -91,12 +99,14 @@ class Process:
         return self.popen.wait(timeout)
 
     def kill(self) -> None:
-        """End it whatever it does, and reap it."""
+        """End it whatever it does, and reap it; AssertionError if it has said what no program may ever say."""
         if self.popen.poll() is None:
             self.popen.kill()
             self.popen.wait(DEADLINE)
         if self.popen.stdin is not None:
             self.popen.stdin.close()
+        errors = self.stderr.text_of_the_dead()
+        assert not any(word in errors for word in FORBIDDEN), errors
 
 
 class Server(Process):
@@ -144,7 +154,7 @@ class Server(Process):
         status = self.wait()
         errors = self.stderr.whole()
         assert status == 0, f"exit status {status}\n{errors}"
-        assert "Traceback" not in errors and "Warning" not in errors and "Exception" not in errors, errors
+        assert not any(word in errors for word in FORBIDDEN), errors
 
 
 @dataclass(frozen=True)

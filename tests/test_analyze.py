@@ -299,10 +299,13 @@ def test_it_accepts_again_when_descriptors_return(shell: Shell) -> None:
 
 
 def test_it_survives_a_stopped_client(shell: Shell, server: Server) -> None:
-    with faults.unharmed(server, check), shell.client("analyze", server, "--split", 1) as client:
-        faults.await_connections(server, 1)
-        client.send_signal(signal.SIGSTOP)
-        check(server)
-        client.send_signal(signal.SIGCONT)
-        assert client.wait() == 0
-        assert client.stdout.whole().encode() == CORRECT
+    with faults.unharmed(server, check):
+        server.send_signal(signal.SIGSTOP)  # no answer yet: the client is still there when it is stopped
+        with shell.client("analyze", server, "--split", 1) as client:
+            faults.await_connections(server, 1)
+            client.send_signal(signal.SIGSTOP)
+            server.send_signal(signal.SIGCONT)
+            check(server)
+            client.send_signal(signal.SIGCONT)
+            assert client.wait() == 0
+            assert client.stdout.whole().encode() == CORRECT
