@@ -179,8 +179,8 @@ class OneshotConnection:
 
     def ready(self, fd: int, events: int) -> None:
         """Something came: give the socket to a worker."""
-        if self._ended or (self._server.broken and self._jobs >= self._server.threads):
-            return  # without EPOLLONESHOT: it is being closed, or a worker for each segment would fill the queue
+        if self._ended or self._server.stopping or (self._server.broken and self._jobs >= self._server.threads):
+            return  # it is being closed; or, without EPOLLONESHOT, a worker for each segment would fill the queue
         try:
             self._server.pool.submit(self.work).add_done_callback(self._done)
             self._jobs += 1

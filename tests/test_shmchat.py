@@ -67,7 +67,7 @@ def child_of(server: Server, slot: int, count: int = 1) -> int:
 
 def nothing_is_left(pids: list[int], before: set[str]) -> bool:
     """None of *pids* runs, and there is no more shared memory than *before*."""
-    return not any(map(runs, pids)) and leftovers() <= before
+    return not any(map(runs, pids)) and faults.shared_memory() <= before
 
 
 def runs(pid: int) -> bool:
@@ -76,13 +76,6 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def leftovers() -> set[str]:
-    """Names in /dev/shm and System V segments that nothing will remove."""
-    table = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
-    ours = {name for name in os.listdir("/dev/shm") if name.startswith("aiolsp")}
-    return ours | {row.split()[1] for row in table if not int(row.split()[2], 8) & 0o1000}
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +228,7 @@ def test_a_child_killed_cuts_off_its_client_alone_and_its_slot_is_given_out_agai
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("all_at_once", [False, True], ids=["parent", "all"])
 def test_kill_9_of_the_parent_or_of_all_leaves_nothing(shell: Shell, kind: str, all_at_once: bool) -> None:
-    before = leftovers()
+    before = faults.shared_memory()
     command = shell.command("shmchat", "server", "--port", 0, "--shm", kind)
     running = Server(command, start_new_session=True)
     try:
@@ -265,14 +258,14 @@ def test_kill_9_of_the_zygote_ends_the_server_with_one_line_and_status_1(shell: 
                 receive_to_end(peer)
         assert running.wait() == 1
         assert re.fullmatch(r"[^\n]*the zygote has ended[^\n]*\n", running.stderr.whole())
-        faults.wait_until(lambda: nothing_is_left(pids, leftovers()), "the end of all")
+        faults.wait_until(lambda: nothing_is_left(pids, faults.shared_memory()), "the end of all")
     finally:
         running.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_processes_with_status_0_and_what_was_said_is_heard(shell: Shell, number: int) -> None:
-    before = leftovers()
+    before = faults.shared_memory()
     with shell.server("shmchat") as running, members(running, 3) as peers:
         pids = processes(running)
         peers[0].sendall(b"the last word\n")
@@ -291,7 +284,7 @@ def test_ctrl_c_at_a_terminal_reaches_all_processes_and_ends_them_as_cleanly(she
             os.killpg(running.pid, signal.SIGINT)
             assert [receive_to_end(peer) for peer in peers] == [b"", b""]
         assert running.wait() == 0 and running.stderr.whole() == ""
-        assert nothing_is_left(pids, leftovers())
+        assert nothing_is_left(pids, faults.shared_memory())
     finally:
         running.kill()
 
@@ -315,13 +308,13 @@ def test_visitors_come_and_go_and_nothing_is_lost_or_left_over(shell: Shell, ser
             text = receive_to_end(visitor)
             assert not text or re.fullmatch(rb"(<visitor \d+>\n)+", text)
 
-    before, descriptors = leftovers(), faults.open_descriptors(server)
+    before, descriptors = faults.shared_memory(), faults.open_descriptors(server)
     with server.connect() as witness, ThreadPoolExecutor(together) as visitors:
         list(visitors.map(visit, range(count)))
         heard = sorted(receive_until(witness, b"\n") for _ in range(count))
         assert heard == sorted(b"<visitor %d>\n" % number for number in range(count))
     faults.wait_until(lambda: faults.open_descriptors(server) == descriptors, "all descriptors closed")
-    assert leftovers() <= before
+    assert faults.shared_memory() <= before
 
 
 def test_without_memory_it_says_so_in_one_line_and_ends_with_status_1(shell: Shell) -> None:
