@@ -61,7 +61,11 @@ class Scripts:
             except OSError as error:
                 self.close()
                 raise ScriptDirectoryError(f"cannot run programs of {path}: {_reason(error)}") from None
-        self._check(root)
+        try:
+            self._check(root)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the directories; programs that run are not touched. May be called again."""
@@ -118,7 +122,6 @@ class Scripts:
         fd = os.open(root, os.O_PATH | os.O_CLOEXEC)
         try:
             if self.hold(fd):
-                self.close()
                 raise ScriptDirectoryError(f"the directory of programs holds {root}, whose files are to be served")
         finally:
             os.close(fd)
