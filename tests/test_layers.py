@@ -31,6 +31,7 @@ BELOW = {
     "cli": {"cli", "catalog", "linux", "tracing"},
     "mechanisms": {"mechanisms", "sansio", "http1", "linux", "static", "tracing"},
     "websettings": {"websettings", "cli", "http1", "linux", "static"},
+    "website": {"website", "websettings", "linux", "static"},
 }
 """What each layer may import from aiolsp; a program may import all of it."""
 

@@ -25,7 +25,8 @@ from aiolsp.websettings import (
     stop_signals,
     web_parser,
 )
-from aiolsp.websrv.server import WebServer, close_root, leave, listen_at, open_root, url_of
+from aiolsp.website import close_root, leave, listen_at, open_root, url_of
+from aiolsp.websrv.server import WebServer
 
 if TYPE_CHECKING:
     from aiolsp.websrv.workers import Workers

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from pathlib import Path
 
-from aiolsp.linux.listener import Address, format_address, listen, listen_unix
+from aiolsp.linux.listener import Address
 from aiolsp.mechanisms.acceptor import Acceptor
-from aiolsp.static.resource import DocumentRoot
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
+from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 from aiolsp.websrv.connection import HttpConnection
 from aiolsp.websrv.service import Service
 
@@ -50,7 +49,7 @@ class WebServer:
 
     async def __aenter__(self) -> WebServer:
         with contextlib.ExitStack() as undo:
-            document_root = open_root(self.root, self.settings)
+            document_root = open_root(self.root, self.settings, small=self.settings.cache_file)
             undo.callback(close_root, document_root)
             listeners = listen_at(*self._where)
             for listener in listeners:
@@ -81,47 +80,6 @@ class WebServer:
         await self._acceptor.finish()
         leave(*self._where)
         await finish(self._service, grace)
-
-
-def open_root(root: str | os.PathLike[str], settings: Settings) -> DocumentRoot:
-    """The directory *root*, open, and that of its programs. Raises OSError if one is none, ScriptDirectoryError."""
-    path = os.fspath(root)
-    scripts = None
-    if settings.cgi or settings.cgi_dir is not None:
-        # Here for the reason that `Service` has.
-        from aiolsp.static.scripts import Scripts
-
-        scripts = Scripts(path, settings.cgi_dir)
-    try:
-        return DocumentRoot(path, settings.policy, small=settings.cache_file, scripts=scripts)
-    except BaseException:
-        if scripts is not None:
-            scripts.close()
-        raise
-
-
-def close_root(root: DocumentRoot) -> None:
-    """Close what `open_root` opened."""
-    root.close()
-    if root.scripts is not None:
-        root.scripts.close()
-
-
-def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Listeners on the socket at *unix*, or else on *host* and *port*. Raises ListenError."""
-    return [listen_unix(unix)] if unix is not None else listen(host, port, reuse_port=reuse_port)
-
-
-def leave(host: str, port: int, unix: str | None) -> None:
-    """After the last listener there is closed: remove what is left of it in the file system."""
-    if unix is not None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unix)
-
-
-def url_of(address: Address) -> str:
-    """Where the root is, for a client on this machine."""
-    return f"http://{format_address(address)}/" if isinstance(address, tuple) else f"unix:{format_address(address)}"
 
 
 async def finish(service: Service, grace: float) -> None:

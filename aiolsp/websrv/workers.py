@@ -41,8 +41,9 @@ from aiolsp.sansio.tally import SharedTally
 from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.static.shared import Shared
 from aiolsp.websettings import Settings
+from aiolsp.website import open_root
 from aiolsp.websrv.connection import HttpConnection
-from aiolsp.websrv.server import finish, open_root
+from aiolsp.websrv.server import finish
 from aiolsp.websrv.service import Service
 
 log = logging.getLogger("aiolsp.websrv")
@@ -106,7 +107,8 @@ class Workers:
         tally = SharedTally(self._tallies, self._rows, intake.place)
         shared = Shared(self._scoreboard, intake.place, tally, self._programs)
         try:
-            service = Service(open_root(self._root, self._settings), self._settings, shared)
+            root = open_root(self._root, self._settings, small=self._settings.cache_file)
+            service = Service(root, self._settings, shared)
         except (OSError, ScriptDirectoryError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else error
             log.error("cannot serve %s: %s", self._root, reason)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.websrv.server import WebServer, close_root, leave, listen_at, open_root, url_of
+from aiolsp.blocking.websrv.server import WebServer
 from aiolsp.blocking.websrv.workers import Workers
 from aiolsp.cli import execute
 from aiolsp.websettings import (
@@ -23,6 +23,7 @@ from aiolsp.websettings import (
     stop_signals,
     web_parser,
 )
+from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 
 
 def serve(where: Listening, settings: Settings) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.readiness import ReadinessLoop, accepted
 from aiolsp.blocking.websrv.service import SMALL, Service
-from aiolsp.linux.listener import Address, format_address, listen, listen_unix
-from aiolsp.static.resource import DocumentRoot
-from aiolsp.static.scripts import Scripts
+from aiolsp.linux.listener import Address
 from aiolsp.websettings import Settings
+from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 
 
 class WebServer:
@@ -52,7 +50,7 @@ class WebServer:
 
     def __enter__(self) -> WebServer:
         with contextlib.ExitStack() as undo:
-            document_root = open_root(self.root, self.settings)
+            document_root = open_root(self.root, self.settings, small=SMALL)
             undo.callback(close_root, document_root)
             listeners = listen_at(*self._where)
             for listener in listeners:
@@ -99,39 +97,3 @@ class WebServer:
             if self._stopping:
                 self.abort()
             self._stopping = True
-
-
-def open_root(root: str | os.PathLike[str], settings: Settings) -> DocumentRoot:
-    """The directory *root*, open, and that of its programs. Raises OSError if one is none, ScriptDirectoryError."""
-    path = os.fspath(root)
-    scripts = Scripts(path, settings.cgi_dir) if settings.cgi or settings.cgi_dir is not None else None
-    try:
-        return DocumentRoot(path, settings.policy, small=SMALL, scripts=scripts)
-    except BaseException:
-        if scripts is not None:
-            scripts.close()
-        raise
-
-
-def close_root(root: DocumentRoot) -> None:
-    """Close what `open_root` opened."""
-    root.close()
-    if root.scripts is not None:
-        root.scripts.close()
-
-
-def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Listeners on the socket at *unix*, or else on *host* and *port*. Raises ListenError."""
-    return [listen_unix(unix)] if unix is not None else listen(host, port, reuse_port=reuse_port)
-
-
-def leave(host: str, port: int, unix: str | None) -> None:
-    """After the last listener there is closed: remove what is left of it in the file system."""
-    if unix is not None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unix)
-
-
-def url_of(address: Address) -> str:
-    """Where the root is, for a client on this machine."""
-    return f"http://{format_address(address)}/" if isinstance(address, tuple) else f"unix:{format_address(address)}"

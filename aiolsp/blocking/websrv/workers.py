@@ -27,8 +27,7 @@ from aiolsp.blocking.mechanisms.intake import Intake
 from aiolsp.blocking.mechanisms.processes import ProcessPool
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.readiness import ReadinessLoop, accepted
-from aiolsp.blocking.websrv.server import open_root
-from aiolsp.blocking.websrv.service import Service
+from aiolsp.blocking.websrv.service import SMALL, Service
 from aiolsp.linux.listener import Address
 from aiolsp.linux.places import Places
 from aiolsp.linux.shm import SharedMemory
@@ -39,6 +38,7 @@ from aiolsp.sansio.tally import SharedTally
 from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.static.shared import Shared
 from aiolsp.websettings import Settings
+from aiolsp.website import open_root
 
 log = logging.getLogger("aiolsp.websrv")
 
@@ -101,7 +101,8 @@ class Workers:
         tally = SharedTally(self._tallies, self._rows, intake.place)
         shared = Shared(self._scoreboard, intake.place, tally, self._programs)
         try:
-            service = Service(open_root(self._root, self._settings), self._settings, shared)
+            root = open_root(self._root, self._settings, small=SMALL)
+            service = Service(root, self._settings, shared)
         except (OSError, ScriptDirectoryError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else error
             log.error("cannot serve %s: %s", self._root, reason)

@@ -1,0 +1,55 @@
+"""What a web server opens before it serves and closes after it, on either shell: directories and listeners."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+from aiolsp.linux.listener import Address, format_address, listen, listen_unix
+from aiolsp.static.resource import DocumentRoot
+from aiolsp.websettings import Settings
+
+
+def open_root(root: str | os.PathLike[str], settings: Settings, *, small: int = 0) -> DocumentRoot:
+    """The directory *root*, open, and that of its programs; a file of at most *small* bytes is read in one go.
+
+    Raises OSError if one is no directory, ScriptDirectoryError.
+    """
+    path = os.fspath(root)
+    scripts = None
+    if settings.cgi or settings.cgi_dir is not None:
+        # Here, because most servers run no programs, and start sooner without what it takes to.
+        from aiolsp.static.scripts import Scripts
+
+        scripts = Scripts(path, settings.cgi_dir)
+    try:
+        return DocumentRoot(path, settings.policy, small=small, scripts=scripts)
+    except BaseException:
+        if scripts is not None:
+            scripts.close()
+        raise
+
+
+def close_root(root: DocumentRoot) -> None:
+    """Close what `open_root` opened."""
+    root.close()
+    if root.scripts is not None:
+        root.scripts.close()
+
+
+def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Listeners on the socket at *unix*, or else on *host* and *port*. Raises ListenError."""
+    return [listen_unix(unix)] if unix is not None else listen(host, port, reuse_port=reuse_port)
+
+
+def leave(host: str, port: int, unix: str | None) -> None:
+    """After the last listener there is closed: remove what is left of it in the file system."""
+    if unix is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unix)
+
+
+def url_of(address: Address) -> str:
+    """Where the root is, for a client on this machine."""
+    return f"http://{format_address(address)}/" if isinstance(address, tuple) else f"unix:{format_address(address)}"
