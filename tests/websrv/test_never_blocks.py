@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import os
 import re
 import shutil
@@ -11,11 +12,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from aiolsp.linux import cached
 from aiolsp.websettings import Settings
 from faults import reset
 from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end, receive_until
@@ -25,20 +25,7 @@ from webhost import hosted
 SMALL = b"small" * 100
 LARGE = b"large" * 200_000
 
-DISK = (
-    "open",
-    "stat",
-    "lstat",
-    "fstat",
-    "pread",
-    "preadv",
-    "read",
-    "scandir",
-    "listdir",
-    "sendfile",
-    "readlink",
-    "access",
-)
+DISK = ("open", "stat", "lstat", "fstat", "pread", "read", "scandir", "listdir", "sendfile", "readlink", "access")
 """Functions of ``os`` that wait for a disk, as far as a server of files has any use for them."""
 
 NEVER_WAIT = (
@@ -102,7 +89,11 @@ def visit(connect: Callable[[], socket.socket]) -> None:
 def test_where_no_call_is_known_not_to_wait_none_is_made_on_the_loops_thread(
     loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch, cache_valid: float
 ) -> None:
-    monkeypatch.setattr(cached, "knows_nowait", lambda fd: False)
+    def refuse(*_: object) -> NoReturn:
+        """As NFS and FUSE do."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("os.preadv", refuse)
     seen: set[str] = set()
     blocked: list[str] = []
 
