@@ -1,7 +1,8 @@
 """What all connections of a server share: the directory, the pool, the cache, the ready answers, the limits.
 
-The book's threadpool and its queue (p. 301), seen from the loop's side: a request whose answer is in memory is
-answered in the same callback; any other becomes a job for a thread, and a full queue answers 503 at once.
+The book's threadpool and its queue (p. 301), seen from the loop's side: a request whose answer is in memory, ours or
+the kernel's, is answered in the same callback; any other becomes a job for a thread, and a full queue answers 503 at
+once.
 """
 
 from __future__ import annotations
