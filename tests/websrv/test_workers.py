@@ -410,12 +410,13 @@ def test_what_cannot_be_had_is_one_line(shell: Shell, site: Path) -> None:
             ((site, "--workers", "0"), "--workers"),
         )
         running = [Process(shell.command("websrv", "", "--workers", 2, *words)) for words, _ in cases]
-        for process, (_, message) in zip(running, cases, strict=True):
-            try:
+        try:
+            for process, (_, message) in zip(running, cases, strict=True):
                 assert process.wait() == 2
                 (line,) = process.stderr.whole().splitlines()
                 assert message in line
-            finally:
+        finally:
+            for process in running:
                 process.kill()
 
 
