@@ -1,0 +1,93 @@
+"""No target leads out of the root: 100,000 in every encoding, and names that change while they are asked for."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiolsp.http1.target import RequestTarget, directory_location, parse_target
+from aiolsp.static.policy import Policy
+from aiolsp.static.resource import DocumentRoot, Wanted
+
+SECRET = b"this must never leave"
+TRIES = 100_000
+PIECES = [
+    *(b"/", b"//", b"/../", b"/./", b"..", b".", b"...", b"\\", b";", b";a=b", b"?", b"~", b":", b"@"),
+    *(b"%2e", b"%2E", b"%2e%2e", b"%252e", b"%252e%252e", b"%2f", b"%2F", b"%252f", b"%5c", b"%255c"),
+    *(b"%c0%ae", b"%c0%af", b"%e0%80%ae", b"%e0%80%af", b"%f0%80%80%ae", b"%c0%2e", b"%uff0e", b"%%32e"),
+    *(b"%00", b"%0d%0a", b"%0a", b"%09", b"%20", b"%", b"%2", b"\xc0\xae", b"\xef\xbc\x8e", b"http://a/"),
+    *(b"sub", b"SUB", b"up", b"link", b"out", b"secret.txt", b"%73ecret.txt", b".hidden", b"file", b"site"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[DocumentRoot]:
+    site = tmp_path / "site"
+    (site / "sub").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_bytes(SECRET)
+    (site / "file").write_bytes(b"may leave")
+    (site / ".hidden").write_bytes(SECRET)
+    (site / "link").symlink_to("../secret.txt")
+    (site / "out").symlink_to(tmp_path / "secret.txt")
+    (site / "up").symlink_to("..")
+    opened = DocumentRoot(str(site), Policy(), small=1 << 20)
+    yield opened
+    opened.close()
+
+
+def body_of(root: DocumentRoot, target: RequestTarget) -> bytes:
+    """What is sent for *target*, which is in memory for all that is so small."""
+    resource = root.load(Wanted(target))
+    resource.close()
+    assert resource.status in (200, 308, 404) and resource.body is not None
+    return resource.body
+
+
+def test_no_target_of_many_leads_out_or_breaks_a_line(root: DocumentRoot) -> None:
+    rng = random.Random(8)
+    asked = set()
+    for _ in range(TRIES):
+        raw = b"/" * rng.randrange(2) + b"".join(rng.choices(PIECES, k=rng.randrange(1, 9)))
+        target = parse_target(raw)
+        if target is None:
+            continue
+        assert not {b"", b".", b".."} & set(target.segments) and b"\0" not in b"".join(target.segments), raw
+        assert not directory_location(target).startswith(b"//") and not set(b"\r\n\0") & set(directory_location(target))
+        if target.nameable and (target.segments, target.is_directory) not in asked:
+            asked.add((target.segments, target.is_directory))
+            assert SECRET not in body_of(root, target), raw
+    assert len(asked) > 1000
+
+
+@pytest.mark.parametrize("target", [b"/name", b"/name/secret.txt"], ids=["file", "directory"])
+def test_a_name_that_turns_into_a_link_while_it_is_asked_for_never_leads_out(
+    root: DocumentRoot, tmp_path: Path, target: bytes
+) -> None:
+    name, link = tmp_path / "site" / "name", tmp_path / "site" / ("up" if target.endswith(b"txt") else "link")
+    if target.endswith(b"txt"):
+        name.mkdir()
+        (name / "secret.txt").write_bytes(b"may leave")
+    else:
+        name.write_bytes(b"may leave")
+    wanted = parse_target(target)
+    assert wanted is not None
+    stop = threading.Event()
+
+    def swap() -> None:
+        aside = tmp_path / "aside"
+        while not stop.is_set():
+            for source, place in ((name, aside), (link, name), (name, link), (aside, name)):
+                source.rename(place)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        bodies = {body_of(root, wanted) for _ in range(3000)}
+    finally:
+        stop.set()
+        swapper.join()
+    assert b"may leave" in bodies and not any(SECRET in body for body in bodies)
