@@ -15,7 +15,7 @@ from aiolsp.static.phases import Phase, seconds_for
 from aiolsp.websettings import Settings
 from aiolsp.websrv.connection import HttpConnection
 from faults import state, wait_until
-from harness import Process, Shell, receive_to_end
+from harness import DEADLINE, Process, Shell, receive_to_end
 from webclient import read_reply, request
 from webhost import hosted
 
@@ -95,13 +95,13 @@ def test_what_a_client_has_taken_counts_from_answers_in_memory_too(loop_name: st
 
 
 def test_a_client_that_only_waits_for_our_disk_is_not_timed_out(shell: Shell, site: Path) -> None:
-    settings = Settings(threads=1, limits=Limits(idle_timeout=0.1, head_timeout=0.1, response_grace=0.1))
-    with hosted(shell.name, site, settings) as host:
-        peer, _ = host.connect()
-        watch, _ = host.connect()
-        with peer, watch, host.held_threads() as release:
-            peer.sendall(request("/small.txt"))
-            assert receive_to_end(watch) == b"", "a silent connection is timed out meanwhile"
+    settings = Settings(threads=1, limits=Limits(idle_timeout=0.5, head_timeout=0.5, response_grace=0.5))
+    with hosted(shell.name, site, settings) as host, host.held_threads() as release:
+        address = "127.0.0.1", host.server.addresses[0][1]
+        with socket.create_connection(address, DEADLINE) as peer:
+            peer.sendall(request("/small.txt"))  # at once: a silent moment of this test would count as the client's
+            with socket.create_connection(address, DEADLINE) as watch:
+                assert receive_to_end(watch) == b"", "a silent connection is timed out meanwhile"
             release.set()
             assert read_reply(peer).body == SMALL
 
