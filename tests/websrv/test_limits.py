@@ -117,7 +117,7 @@ def test_a_client_is_not_timed_out_for_the_time_that_the_server_was_stopped(shel
                 wait_until(lambda: state(server.pid) == "T", "the server stopped")
                 idle.sendall(request("/small.txt"))
                 half.sendall(request("/small.txt")[10:])
-                time.sleep(1.7)  # longer than any of them may take
+                time.sleep(2.5)  # by more than LATE longer than any of them may take
             finally:
                 server.send_signal(signal.SIGCONT)
             assert read_reply(idle).body == read_reply(half).body == SMALL
