@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from random import Random
 
@@ -43,3 +44,13 @@ def make_cold_set(directory: Path) -> tuple[str, ...]:
         paths.append(f"/{path.relative_to(directory)}")
     Random(2).shuffle(paths)
     return tuple(paths)
+
+
+def make_names(directory: Path, name: str) -> tuple[str, ...]:
+    """As many names (hard links) of one file; their paths."""
+    links = Path(directory, "names")
+    if not links.exists():
+        links.mkdir()
+        for number in range(COLD_FILES):
+            os.link(Path(directory, name), links / f"{number}.bin")
+    return tuple(f"/names/{number}.bin" for number in range(COLD_FILES))

@@ -21,7 +21,7 @@ from versus.programs import KIND as TWINS
 from versus.results import About, Goal
 from versus.rounds import Case, Entrant, Load, Pace
 from versus.servers import Server
-from versus.site import HUGE, LARGE, MIDDLE, MISSING, SMALL, make_cold_set, make_site
+from versus.site import HUGE, LARGE, MIDDLE, MISSING, SMALL, make_cold_set, make_names, make_site
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -70,6 +70,8 @@ class Spec:
     """Whether it is the wire client's even where there is wrk."""
     twin: bool = False
     """Whether it is a case of websrv beside its twin as well."""
+    many_names: bool = False
+    """Whether its file is asked for by many names in turn, so that no answer can be one that was given before."""
 
 
 def _least(bound: float, of: str = OURS, against: str = NGINX) -> Goal:
@@ -122,6 +124,14 @@ SPECS = (
         HUGE,
         (_least(0.6),),
         settings={"fields": (("Range", f"bytes={32 * MIB}-{32 * MIB + 64 * KIB - 1}"),)},
+    ),
+    Spec(
+        "ranges",
+        "such a range, each of another file",
+        HUGE,
+        (),
+        settings={"fields": (("Range", f"bytes={32 * MIB}-{32 * MIB + 64 * KIB - 1}"),)},
+        many_names=True,
     ),
     Spec("churn", "no keep-alive", SMALL, (_most("cpu", 1.5),), settings={"churn": True}, twin=True),
     Spec(
@@ -206,6 +216,8 @@ class WebCases:
             if spec.variant == "cold":
                 self._cold = self._cold or make_cold_set(self._site)
                 plan = replace(plan, paths=self._cold)
+            if spec.many_names:
+                plan = replace(plan, paths=make_names(self._site, spec.path))
             if spec.with_validator:
                 plan = replace(plan, fields=(*plan.fields, ("If-None-Match", validator(server, spec.path))))
             use_wrk = self._wrk and not spec.wire
