@@ -107,7 +107,7 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
         help="memory for small files (64 MiB)",
     )
     add("--cache-file", type=_at_least(int, 0), default=256 * KIB, metavar="BYTES", help="largest file in it (256 KiB)")
-    add("--cache-valid", type=some, default=1.0, metavar="S", help="how long a file counts unchecked; longer if the disk hangs (1)")
+    add("--cache-valid", type=some, default=1.0, metavar="S", help="a file counts unchecked, if the disk answers (1)")
     add("--status", type=_page, metavar="PATH", help="metrics at this path, for this machine only; not logged")
     add("--health", type=_page, metavar="PATH", help="200 at this path, 503 while it stops; both hide such a file")
     add(
