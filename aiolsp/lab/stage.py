@@ -17,8 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -182,7 +182,7 @@ class Stage:
         out_read, out_write = os.pipe()
         self._outputs.append(Collector(out_read, self._hear, "stdout"))
         try:
-            with open(self.home / "stderr", "wb") as complaints:
+            with open(self.home / "stderr", "wb") as complaints, signals_wait():
                 self._server = subprocess.Popen(
                     [*self._command, "--port", "0", *traced],
                     stdin=subprocess.DEVNULL,
@@ -212,6 +212,26 @@ class Stage:
             self._printed += data.decode("utf-8", "backslashreplace")
             self._silent = not data
             self._changed.notify_all()
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """SIGINT and SIGTERM are acted on after the block: an exception of theirs is lost in the hooks of fork(2)."""
+    if threading.current_thread() is not threading.main_thread():  # where no handler runs
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda received, _: came.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _wait_for_end(pid: int) -> None:
