@@ -56,6 +56,7 @@ ELSEWHERE = {
     "python bench/compare.py": "tests/bench/test_compare.py",
     "python bench/compare.py websrv --peers": "tests/bench/test_compare.py",
     "python bench/soak.py": "tests/bench/test_soak.py",
+    "python bench/greedy.py": "tests/bench/test_greedy.py",
     "curl http://127.0.0.1:8080/status": "tests/websrv/test_status.py",
     "python -m http.server": "Python's own",
     **{f"python -m aiolsp lab ask {name}": "tests/lab/questions/test_ask.py" for name in QUESTIONS},

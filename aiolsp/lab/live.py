@@ -84,17 +84,7 @@ class Broadcast:
 
     def begin(self, lab: Lab, scenario: Scenario, shell: Shell) -> None:
         """Say what is going to run."""
-        run = Run(
-            lab=lab.name,
-            shell=shell,
-            variant=scenario.variant,
-            title=scenario.title,
-            book=lab.pages,
-            command="",
-            look_for=scenario.look_for,
-            mend=scenario.mend,
-        )
-        self._send({"type": "begin", "run": asdict(run)})
+        self._send({"type": "begin", "run": asdict(lab.begun(scenario, shell))})
 
     def take(self, role: Role, record: Record) -> None:
         """Send what *record* adds to the run."""

@@ -25,19 +25,8 @@ def perform(lab: Lab, scenario: Scenario, shell: Shell, take: Take | None = None
         with stage:
             scenario.script(stage)
     assembly = assemble(stage.records, stage.zero_us)
-    run = Run(
-        lab=lab.name,
-        shell=shell,
-        variant=scenario.variant,
-        title=scenario.title,
-        book=lab.pages,
-        command=" ".join(["python", *command]).replace(str(home), "$LAB"),
-        look_for=scenario.look_for,
-        mend=scenario.mend,
-        lanes=assembly.lanes,
-        events=assembly.events,
-        counts=assembly.count(stage.usage),
-    )
+    run = lab.begun(scenario, shell, " ".join(["python", *command]).replace(str(home), "$LAB"))
+    run.lanes, run.events, run.counts = assembly.lanes, assembly.events, assembly.count(stage.usage)
     run.finding = scenario.finding(run)
     if not run.finding:
         raise Failed(f"{scenario.title} ({shell}): the run does not show it")

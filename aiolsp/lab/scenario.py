@@ -74,3 +74,16 @@ class Lab:
     def mechanism(self) -> str:
         """What the chapter is about."""
         return self.program.mechanism
+
+    def begun(self, scenario: Scenario, shell: Shell, command: str = "") -> Run:
+        """A run of *scenario* of which nothing has been seen yet."""
+        return Run(
+            lab=self.name,
+            shell=shell,
+            variant=scenario.variant,
+            title=scenario.title,
+            book=self.pages,
+            command=command,
+            look_for=scenario.look_for,
+            mend=scenario.mend,
+        )

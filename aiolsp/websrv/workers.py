@@ -29,17 +29,12 @@ import socket
 from collections.abc import Sequence
 
 from aiolsp.linux.listener import Address
-from aiolsp.linux.places import Places
-from aiolsp.linux.shm import SharedMemory
 from aiolsp.mechanisms.intake import Intake
 from aiolsp.mechanisms.processes import ProcessPool
 from aiolsp.mechanisms.signals import SignalReceiver
-from aiolsp.sansio import scoreboard, tally
 from aiolsp.sansio.pool import Worker
-from aiolsp.sansio.scoreboard import Scoreboard
-from aiolsp.sansio.tally import SharedTally
 from aiolsp.static.policy import ScriptDirectoryError
-from aiolsp.static.shared import Shared
+from aiolsp.static.shared import Commons
 from aiolsp.websettings import Settings
 from aiolsp.website import open_root
 from aiolsp.websrv.connection import HttpConnection
@@ -70,18 +65,12 @@ class Workers:
     ) -> None:
         self._root = root
         self._settings = settings
-        self._rows = rows = 2 * count
-        numbers = scoreboard.memory_size(rows)
-        self._memory = SharedMemory("memfd", numbers + tally.memory_size(rows))
-        self._scoreboard = Scoreboard(self._memory.buffer[:numbers], rows)
-        self._tallies = self._memory.buffer[numbers:]
-        self._tally = SharedTally(self._tallies, rows)
-        self._programs = Places(settings.max_children)
+        self._commons = Commons(2 * count, settings.max_children)
         self.pool = ProcessPool(
             listeners,
             self._serve,
             processes=count,
-            max_processes=rows,
+            max_processes=2 * count,
             accept=accept,
             grace=settings.grace + END,
             loop=loop,
@@ -99,13 +88,11 @@ class Workers:
             await self.pool.run(signals)
 
     def _ended(self, worker: Worker) -> None:
-        self._scoreboard.vacate(worker.place)
-        self._tally.vacate(worker.place)
+        self._commons.vacate(worker.place)
 
     async def _serve(self, intake: Intake) -> None:
         """What each worker does."""
-        tally = SharedTally(self._tallies, self._rows, intake.place)
-        shared = Shared(self._scoreboard, intake.place, tally, self._programs)
+        shared = self._commons.of(intake.place)
         try:
             root = open_root(self._root, self._settings, small=self._settings.cache_file)
             service = Service(root, self._settings, shared)

@@ -21,9 +21,11 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from time import monotonic_ns
@@ -175,18 +177,23 @@ def serve_runs(pipe: Connection, plan: Plan, loop: str) -> None:
         return
     except Exception as error:
         with suppress(OSError):
-            pipe.send(error)
+            _send(pipe, error)
 
 
 async def _serve(pipe: Connection, plan: Plan) -> None:
     async with LocalGenerator(plan, lambda interrupt: _told_to_stop(pipe, interrupt)) as generator:
-        pipe.send(READY)
+        _send(pipe, READY)
         while True:
             order = await _next_message(pipe)
             # A STOP that crossed the end of the run on its way has nothing left to stop.
             if order is not STOP:
                 part, start = order
-                pipe.send(await generator.run(part, pipe.send, start))
+                _send(pipe, await generator.run(part, partial(_send, pipe), start))
+
+
+def _send(pipe: Connection, message: object) -> None:
+    # Connection.send lends its buffer out: when the parent is gone, Python 3.13 complains of that at exit.
+    pipe.send_bytes(pickle.dumps(message))
 
 
 @contextmanager

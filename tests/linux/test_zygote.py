@@ -249,6 +249,7 @@ try:
     zygote.spawn()
 except ZygoteDied:
     say("refused")
+zygote.close()
 """
     )
     try:
