@@ -49,8 +49,8 @@ def test_a_load_does_its_work_again_and_again(name: str) -> None:
 
 def test_timers_are_touched_and_then_expire_each_once() -> None:
     with (
-        twin("idle", "--timeslot", "0.15") as server,
-        Expiry(server, connections=30, touches=2, idle_timeout=0.45) as load,
+        twin("idle", "--timeslot", "0.7") as server,
+        Expiry(server, connections=30, touches=2, idle_timeout=2.1) as load,
     ):
         outcome = load.run(SECONDS)
     assert outcome.done == 60 and outcome.latency.count == 30
