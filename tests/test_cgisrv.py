@@ -18,6 +18,7 @@ import pytest
 
 import faults
 from aiolsp.linux.pidfd import PidFd
+from escaping import PROGRAM_NAMES, make_programs, targets
 from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end, receive_until
 
 MIB = 1 << 20
@@ -161,6 +162,14 @@ def test_what_is_no_plain_name_is_refused(server: Server, name: bytes) -> None:
 @pytest.mark.parametrize("name", [b"missing", b"link", b"folder", b"outside", b"hello ", b"\xff\xfe"])
 def test_what_is_no_file_of_the_directory_is_not_there(server: Server, name: bytes) -> None:
     assert ask(server, name + b"\r\n") == b"cgisrv: no such program\r\n"
+
+
+def test_no_request_runs_a_program_outside_of_the_directory(shell: Shell, tmp_path: Path) -> None:
+    folder = make_programs(tmp_path)
+    asked = [*targets(SHELLS.index(shell), 1000, names=PROGRAM_NAMES * 2, start=b""), b"inside"]
+    with shell.server("cgisrv", "--cgi-dir", folder, "--processes", 1) as server:
+        answers = {ask(server, name + b"\r\n") for name in asked}
+    assert not (tmp_path / "ran").exists() and any(answer.endswith(b"inside") for answer in answers)
 
 
 def test_what_is_not_executable_or_no_program_does_not_run(server: Server) -> None:

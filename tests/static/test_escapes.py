@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,28 +11,14 @@ import pytest
 from aiolsp.http1.target import RequestTarget, directory_location, parse_target
 from aiolsp.static.policy import Policy
 from aiolsp.static.resource import DocumentRoot, Wanted
+from escaping import MAY_LEAVE, SECRET, make_site, targets
 
-SECRET = b"this must never leave"
 TRIES = 100_000
-PIECES = [
-    *(b"/", b"//", b"/../", b"/./", b"..", b".", b"...", b"\\", b";", b";a=b", b"?", b"~", b":", b"@"),
-    *(b"%2e", b"%2E", b"%2e%2e", b"%252e", b"%252e%252e", b"%2f", b"%2F", b"%252f", b"%5c", b"%255c"),
-    *(b"%c0%ae", b"%c0%af", b"%e0%80%ae", b"%e0%80%af", b"%f0%80%80%ae", b"%c0%2e", b"%uff0e", b"%%32e"),
-    *(b"%00", b"%0d%0a", b"%0a", b"%09", b"%20", b"%", b"%2", b"\xc0\xae", b"\xef\xbc\x8e", b"http://a/"),
-    *(b"sub", b"SUB", b"up", b"link", b"out", b"secret.txt", b"%73ecret.txt", b".hidden", b"file", b"site"),
-]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[DocumentRoot]:
-    site = tmp_path / "site"
-    (site / "sub").mkdir(parents=True)
-    (tmp_path / "secret.txt").write_bytes(SECRET)
-    (site / "file").write_bytes(b"may leave")
-    (site / ".hidden").write_bytes(SECRET)
-    (site / "link").symlink_to("../secret.txt")
-    (site / "out").symlink_to(tmp_path / "secret.txt")
-    (site / "up").symlink_to("..")
+    site = make_site(tmp_path)
     opened = DocumentRoot(str(site), Policy(), small=1 << 20)
     yield opened
     opened.close()
@@ -48,10 +33,8 @@ def body_of(root: DocumentRoot, target: RequestTarget) -> bytes:
 
 
 def test_no_target_of_many_leads_out_or_breaks_a_line(root: DocumentRoot) -> None:
-    rng = random.Random(8)
     asked = set()
-    for _ in range(TRIES):
-        raw = b"/" * rng.randrange(2) + b"".join(rng.choices(PIECES, k=rng.randrange(1, 9)))
+    for raw in targets(8, TRIES, broken=0.2):
         target = parse_target(raw)
         if target is None:
             continue
@@ -70,9 +53,9 @@ def test_a_name_that_turns_into_a_link_while_it_is_asked_for_never_leads_out(
     name, link = tmp_path / "site" / "name", tmp_path / "site" / ("up" if target.endswith(b"txt") else "link")
     if target.endswith(b"txt"):
         name.mkdir()
-        (name / "secret.txt").write_bytes(b"may leave")
+        (name / "secret.txt").write_bytes(MAY_LEAVE)
     else:
-        name.write_bytes(b"may leave")
+        name.write_bytes(MAY_LEAVE)
     wanted = parse_target(target)
     assert wanted is not None
     stop = threading.Event()
@@ -90,4 +73,4 @@ def test_a_name_that_turns_into_a_link_while_it_is_asked_for_never_leads_out(
     finally:
         stop.set()
         swapper.join()
-    assert b"may leave" in bodies and not any(SECRET in body for body in bodies)
+    assert MAY_LEAVE in bodies and not any(SECRET in body for body in bodies)
