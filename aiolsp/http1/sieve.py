@@ -5,7 +5,7 @@ Facts
       do not change what a server of files answers.
     - A field line is right or wrong by itself, whatever stands around it (RFC 9112 5); only the lines whose meaning the
       server looks at can contradict one another.
-    - One substitution by a compiled expression takes 2 us for a browser's head; the machine takes ten times that.
+    - One substitution by a compiled expression takes 1 us for a browser's head; the machine takes twenty times that.
 Consequence
     A head without some right lines that nobody looks at is understood, or refused, as the whole head is.
 Decision
@@ -26,8 +26,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import groupby
 
-from aiolsp.http1.grammar import field_name
+from aiolsp.http1.grammar import tchar
 
 FRAMING = (b"host", b"connection", b"content-length", b"transfer-encoding", b"expect")
 """The fields by which a request is delimited, refused, or kept alive: all that the request machine asks for."""
@@ -45,16 +46,22 @@ class Sieve:
     @cached_property
     def _expression(self) -> re.Pattern[bytes]:
         """Made when it is first needed: that takes milliseconds, for which the first answer need not wait."""
-        names = b"|".join(_any_case(name) for name in self._decide)
-        # Possessive, since no line can match in two ways; and the CR LF before a line is dropped with it, because an
-        # expression that starts with bytes is searched for quickly.
-        return re.compile(
-            rb"\r\n(?!(?:" + names + rb"):)" + field_name + rb"+:[\t -~\x80-\xff]*+(?=\r\n)",
-        )
+        # Possessive, since no line can match in two ways. Whole runs of lines, because to begin and end a match costs
+        # as much as a line; with the CR LF before them, because what starts with bytes is found quickly.
+        line = rb"(?!(?:" + _any_of(self._decide) + rb"):)" + tchar + rb"++:[\t -~\x80-\xff]*+\r\n"
+        return re.compile(rb"\r\n(?:" + line + rb")++")
 
-    def rest(self, head: bytes) -> tuple[bytes, int]:
-        """What *head* is without the lines that decide nothing, and how many these are."""
-        return self._expression.subn(b"", head)
+    def rest(self, head: bytes) -> bytes:
+        """What *head* is without the lines that decide nothing."""
+        return self._expression.sub(b"\r\n", head)
+
+
+def _any_of(names: Iterable[bytes]) -> bytes:
+    """An expression for one of *names*, in any case; by first letters, since most lines have none of these."""
+    return b"|".join(
+        _any_case(first) + rb"(?:" + b"|".join(_any_case(name[1:]) for name in same) + rb")"
+        for first, same in groupby(sorted(names), key=lambda name: name[:1])
+    )
 
 
 def _any_case(name: bytes) -> bytes:

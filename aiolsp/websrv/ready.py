@@ -31,16 +31,14 @@ Those that never do are soon too many, and cost nothing from there on.
 class ReadyAnswer:
     """The bytes that answer a request until the second is over, and how often they did."""
 
-    __slots__ = ("closes", "hits", "payload", "record", "room", "status")
+    __slots__ = ("closes", "hits", "payload", "record", "status")
 
-    def __init__(self, status: int, payload: bytes, record: LogRecord | None, room: int, closes: bool) -> None:
+    def __init__(self, status: int, payload: bytes, record: LogRecord | None, closes: bool) -> None:
         self.status = status
         self.payload = payload
         self.record = record
         self.closes = closes
         self.hits = 0
-        self.room = room
-        """How many fields that decide nothing its request may have, lest there be too many in all."""
 
 
 class ReadyAnswers:
@@ -59,21 +57,20 @@ class ReadyAnswers:
 
         *closes*: the request asks for the connection to be closed after it.
         """
-        rest, _ = self._rest(head)
+        rest = self._rest(head)
         self._size += len(rest) + len(payload)
         if self._size > SIZE:
             return
-        room = self._limits.max_fields - (rest.count(b"\n") - 2)
-        self.table[rest] = ReadyAnswer(status, payload, record, room, closes)
+        self.table[rest] = ReadyAnswer(status, payload, record, closes)
 
     def find(self, packet: bytes) -> ReadyAnswer | None:
         """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
         if len(packet) > self._limits.max_head or not packet.endswith(END):
             return None
         # The rest of anything but one head has more empty lines than any key of the table.
-        rest, dropped = self._rest(packet)
-        ready = self.table.get(rest)
-        if ready is None or dropped > ready.room:
+        ready = self.table.get(self._rest(packet))
+        # All its lines are right now: each ends with one LF, and all but the first and the last are fields.
+        if ready is None or packet.count(b"\n") - 2 > self._limits.max_fields:
             return None
         self._packets += len(packet)
         if self._packets <= PACKETS:
