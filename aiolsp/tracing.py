@@ -17,7 +17,6 @@ the JSON also has the line of the program that it comes from, as ``"source": "ai
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -161,6 +160,8 @@ def _metadata(name: str, value: str) -> dict[str, object]:
 
 
 def _dump(record: dict[str, object]) -> bytes:
+    import json  # here, because most runs write none, and start sooner without
+
     record = {**record, "pid": os.getpid(), "tid": threading.get_native_id()}
     return json.dumps(record, default=str).encode()
 

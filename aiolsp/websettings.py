@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number, ready, say
@@ -207,11 +206,11 @@ def explained(directory: str) -> Iterator[None]:
         raise UsageError(str(error)) from None
 
 
-def announce(addresses: Iterable[Address], url: str, root: Path, *, processes: int = 1) -> None:
+def announce(addresses: Iterable[Address], url: str, root: str, *, processes: int = 1) -> None:
     """Print that the server is ready, and where."""
     ready(addresses)
     by = f" by {processes} processes" if processes > 1 else ""
-    say(f"{url} serves {root.resolve()}{by}; Ctrl-C stops it")
+    say(f"{url} serves {os.path.realpath(root)}{by}; Ctrl-C stops it")
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,6 +39,8 @@ _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x
 """field-value (RFC 9110 section 5.5): no CR, LF, NUL or other control, no white space at either end."""
 
 _ADDED_LATER = frozenset({b"date", b"connection"})
+
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 _NEVER_WITHOUT_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -116,10 +117,15 @@ def _field_line(name: bytes, value: bytes) -> bytes:
     return b"%b: %b\r\n" % (name, value)
 
 
+def escape(text: str) -> str:
+    """*text* as it may stand in HTML, in an attribute too: ``html.escape``, without that module's 2,231 entities."""
+    return text.translate(_ESCAPES)
+
+
 def error_page(status: int, detail: str = "") -> bytes:
     """A page, complete in itself, that names *status* and says *detail* in plain text. It tells nothing else."""
     title = f"{status} {REASONS.get(status, b'').decode('ascii')}".rstrip()
-    paragraph = f"<p>{html.escape(detail)}</p>\n" if detail else ""
+    paragraph = f"<p>{escape(detail)}</p>\n" if detail else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'

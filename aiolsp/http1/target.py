@@ -8,9 +8,9 @@ What comes out are bare names: never empty, never ``.`` or ``..``, never with a 
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from dataclasses import dataclass
 from enum import Enum, auto
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 _MALFORMED = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
 """What no target holds: controls, a space, a fragment, a percent sign that encodes nothing (RFC 3986 section 2.1).
@@ -24,8 +24,15 @@ _ABSOLUTE = re.compile(
 )
 """scheme and authority of absolute-form; no userinfo, which RFC 9110 section 4.2.4 calls an error in a request."""
 
-_QUERY_SAFE = "!$&'()*+,;=:@/?%"
-"""Bytes of a query that stand for themselves (RFC 3986 section 3.4), with the sign that starts an escape."""
+# Not urllib.parse, which loads ipaddress and its tables before it encodes a byte.
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+"""pct-encoded (RFC 3986 section 2.1)."""
+
+_NOT_UNRESERVED = re.compile(rb"[^0-9A-Za-z._~-]")
+"""All but unreserved (RFC 3986 section 2.3)."""
+
+_NOT_QUERY = re.compile(rb"[^0-9A-Za-z._~!$&'()*+,;=:@/?%-]")
+"""Bytes that cannot stand in a query (RFC 3986 section 3.4), which may hold the sign that starts an escape."""
 
 
 class TargetForm(Enum):
@@ -81,7 +88,7 @@ def _parse_path(form: TargetForm, path_and_query: bytes, authority: bytes | None
     path, mark, query = path_and_query.partition(b"?")
     decoded = path.split(b"/")
     if b"%" in path:
-        decoded = [unquote_to_bytes(piece) for piece in decoded]
+        decoded = [_ESCAPE.sub(lambda escape: unhexlify(escape[1]), piece) for piece in decoded]
     segments: list[bytes] = []
     for segment in decoded:
         if b"\0" in segment:
@@ -99,7 +106,7 @@ def encode_segment(name: bytes) -> str:
 
     The result needs no escaping in HTML, and its first segment cannot be read as a scheme, for the colon is encoded.
     """
-    return quote_from_bytes(name, safe="")
+    return _NOT_UNRESERVED.sub(_escaped, name).decode("ascii")
 
 
 def directory_location(target: RequestTarget) -> bytes:
@@ -110,5 +117,9 @@ def directory_location(target: RequestTarget) -> bytes:
     """
     location = "/" + "".join(encode_segment(segment) + "/" for segment in target.segments)
     if target.query is not None:
-        location += "?" + quote_from_bytes(target.query, safe=_QUERY_SAFE)
+        location += "?" + _NOT_QUERY.sub(_escaped, target.query).decode("ascii")
     return location.encode("ascii")
+
+
+def _escaped(byte: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % ord(byte[0])

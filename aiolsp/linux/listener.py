@@ -150,7 +150,9 @@ def format_address(address: Address) -> str:
 
 
 def _addresses(host: str, port: int) -> list[Found]:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # As bytes, for else Python loads the tables of international names, even for 127.0.0.1.
+    name = host.encode("ascii") if host.isascii() else host
+    found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys(found))
 
 

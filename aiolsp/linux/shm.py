@@ -29,7 +29,6 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
 from typing import Protocol
 
 KINDS = ("memfd", "posix", "sysv")
@@ -111,7 +110,7 @@ def _memfd(size: int) -> int:
 
 
 def _unlinked(size: int) -> int:
-    path = f"{FOLDER}/aiolsp-{secrets.token_hex(8)}"
+    path = f"{FOLDER}/aiolsp-{os.urandom(8).hex()}"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.unlink(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import stat
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
+from aiolsp.http1.response import escape
 from aiolsp.http1.target import encode_segment
 from aiolsp.static.policy import Policy
 
@@ -80,7 +80,7 @@ def _row(item: Item) -> str:
 
 def _shown(name: bytes) -> str:
     text = name.decode("utf-8", "replace")
-    return html.escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def _size(size: float) -> str:

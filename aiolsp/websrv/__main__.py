@@ -8,7 +8,6 @@ import gc
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiolsp.cli import execute
@@ -69,7 +68,7 @@ def serve_by_workers(where: Listening, settings: Settings, loop: str) -> None:
 
 async def _supervise(workers: Workers, where: Listening) -> None:
     async with SignalReceiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        announce(workers.addresses, url_of(workers.addresses[0]), Path(where.directory), processes=where.workers)
+        announce(workers.addresses, url_of(workers.addresses[0]), where.directory, processes=where.workers)
         await workers.run(signals)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from pathlib import Path
 
 from aiolsp.linux.listener import Address
 from aiolsp.mechanisms.acceptor import Acceptor
@@ -36,7 +35,7 @@ class WebServer:
         unix: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = os.fspath(root)
         self.settings = settings or Settings()
         self.addresses: list[Address] = []
         self._where = host, port, unix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from http import HTTPStatus
 
@@ -19,6 +20,7 @@ from aiolsp.http1.response import (
     carries_body,
     check_field,
     error_page,
+    escape,
     serialize_head,
 )
 
@@ -107,6 +109,11 @@ def test_a_head_ends_only_where_it_ends(status: int, fields: list[tuple[bytes, b
     assert lines[-2:] == [b"", b""]
     assert len(lines) == len(fields) + 3
     assert b"\n" not in b"".join(lines) and b"\r" not in b"".join(lines) and b"\0" not in head
+
+
+@given(st.text())
+def test_text_is_escaped_as_by_the_standard_library(text: str) -> None:
+    assert escape(text) == html.escape(text)
 
 
 def test_an_error_page_names_the_status_and_escapes_the_detail() -> None:

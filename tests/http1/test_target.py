@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urljoin, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -169,6 +169,15 @@ def test_a_link_needs_no_escaping_in_html_and_is_relative(name: bytes) -> None:
     link = encode_segment(name)
     assert html.escape(link) == link
     assert not urlsplit(link).scheme and not urlsplit(link).netloc
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40))
+def test_escapes_are_what_urllib_makes_and_reads(data: bytes) -> None:
+    assert encode_segment(data) == quote_from_bytes(data, safe="")
+    target = parse_target(b"/a" + data)
+    if target is not None and target.query is None and b"/" not in data:
+        assert target.segments == (unquote_to_bytes(b"/a" + data)[1:],)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,12 @@ def test_a_port_just_closed_with_connections_can_be_listened_on_at_once() -> Non
         assert again.getsockname() == address
 
 
+@pytest.mark.parametrize("host", ["a..example", "x" * 64 + ".example", "b\xfc..example"])
+def test_what_is_no_host_name_is_one_line(host: str) -> None:
+    with pytest.raises(ListenError, match=r"^cannot listen on .*:0: "):
+        listen(host, 0)
+
+
 # Unix sockets
 
 

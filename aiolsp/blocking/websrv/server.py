@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
-from pathlib import Path
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
@@ -37,7 +36,7 @@ class WebServer:
         unix: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = os.fspath(root)
         self.settings = settings or Settings()
         self.addresses: list[Address] = []
         self._where = host, port, unix
