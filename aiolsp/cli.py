@@ -15,12 +15,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiolsp import __version__
-from aiolsp.catalog import PROGRAMS, Option, Program
 from aiolsp.linux.listener import Address, ListenError, format_address
 from aiolsp.tracing import trace
+
+if TYPE_CHECKING:
+    from aiolsp.catalog import Option, Program
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -51,6 +53,9 @@ class Parser(argparse.ArgumentParser):
 
 def program_parser(name: str, *, blocking: bool = False) -> Parser:
     """The command line of a program of the book, ``server`` and ``client``; the twin has all but ``--loop``."""
+    # Here, for the web server is not in that table, and starts sooner without.
+    from aiolsp.catalog import PROGRAMS
+
     program = PROGRAMS[name]
     module = f"aiolsp.blocking.{name}" if blocking else f"aiolsp.{name}"
     twin = " (the blocking twin)" if blocking else ""

@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
+from typing import TYPE_CHECKING
 
 from aiolsp.linux.listener import Address, format_address, listen, listen_unix
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
+
+if TYPE_CHECKING:
+    from aiolsp.static.access_log import AccessLog
+    from aiolsp.static.pages import Pages
 
 
 def open_root(root: str | os.PathLike[str], settings: Settings, *, small: int = 0) -> DocumentRoot:
@@ -29,6 +35,25 @@ def open_root(root: str | os.PathLike[str], settings: Settings, *, small: int = 
         if scripts is not None:
             scripts.close()
         raise
+
+
+def open_log(settings: Settings) -> AccessLog | None:
+    """The access log on stderr; None if nothing is logged."""
+    if settings.log == "off":
+        return None
+    # Here, as the pages below, for who starts without.
+    from aiolsp.static.access_log import AccessLog
+
+    return AccessLog(sys.stderr.fileno(), settings.log)
+
+
+def pages_of(settings: Settings) -> Pages | None:
+    """The pages on which the server tells of itself; None if there are none."""
+    if settings.status is None and settings.health is None:
+        return None
+    from aiolsp.static.pages import Pages
+
+    return Pages(settings.status, settings.health, settings.policy)
 
 
 def close_root(root: DocumentRoot) -> None:

@@ -159,6 +159,8 @@ class AccessLog:
         self._thread = threading.Thread(target=self._run, name="aiolsp-log", daemon=True)
         self._thread.start()
 
+    record = staticmethod(LogRecord.of)
+
     def add(self, record: LogRecord) -> None:
         """Log *record* soon."""
         told = len(record.method) + len(record.target) + len(record.referer or b"") + len(record.agent or b"")

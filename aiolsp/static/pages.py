@@ -15,7 +15,8 @@ from typing import Any
 from aiolsp.http1.messages import Request
 from aiolsp.http1.negotiation import accepts_json
 from aiolsp.http1.response import HeadTemplate, ResponseHead
-from aiolsp.sansio.metrics import JSON, TEXT, Metrics, as_json, as_text
+from aiolsp.sansio.exposition import JSON, TEXT, as_json, as_text
+from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer
 from aiolsp.static.policy import Policy
 from aiolsp.static.resource import common_fields

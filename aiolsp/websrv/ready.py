@@ -10,10 +10,14 @@ Price: the answers and heads of a second stay in memory, up to the bounds below.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.sieve import END, FRAMING, Sieve
-from aiolsp.static.access_log import LogRecord
 from aiolsp.static.answer import DECIDING
+
+if TYPE_CHECKING:
+    from aiolsp.static.access_log import LogRecord
 
 LARGEST = 64 * 1024
 """Bytes of an answer that is kept ready, at the most."""

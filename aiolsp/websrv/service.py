@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -18,14 +17,13 @@ from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
-from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
-from aiolsp.static.pages import Pages
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
+from aiolsp.website import open_log, pages_of
 from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.clock import SecondClock
 from aiolsp.websrv.exchange import Exchange
@@ -72,7 +70,7 @@ class Service:
         self.loop = asyncio.get_running_loop()
         self.root = root
         self.settings = settings
-        self.log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
+        self.log = open_log(settings)
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
         # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
         self.timers = TimerDriver(self.loop, resolution=0.1)
@@ -87,7 +85,7 @@ class Service:
         self.crowd = Crowd(limits.max_connections, limits.max_per_address, self.shared.tally)
         self.metrics = self.shared.scoreboard.resume(self.shared.row)
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
-        self._pages = Pages(settings.status, settings.health, settings.policy)
+        self._pages = pages_of(settings)
         self._loading: dict[Key, Look] = {}
         self._parts: set[tuple[Key, bytes | None]] = set()
         self._emptied: asyncio.Future[None] | None = None
@@ -172,6 +170,8 @@ class Service:
 
     def _page(self, connection: HttpConnection, request: Request) -> Answer | None:
         """What the server has to tell of itself, if *request* asks for that."""
+        if self._pages is None:
+            return None
         if self._pages.is_health(request):
             return self._pages.health(draining=self.draining)
         if self._pages.is_status(request, connection.peer):
@@ -331,11 +331,13 @@ class Service:
         if trace.on or self.settings.cache_valid < 1 or answer.size > LARGEST:
             return
         closes = not request.keep_alive
-        if not request.head or request.has_body or connection.keeps_alive is closes or self._pages.disputed(request):
+        if not request.head or request.has_body or connection.keeps_alive is closes:
             return  # then there is more to the answer than the head that it answers
+        if self._pages is not None and self._pages.disputed(request):
+            return  # its answer differs by client
         head = answer.head.render(self.clock.date(), connection.connection_field(request))
         body = b"" if request.method == b"HEAD" else answer.ready
-        record = None if self.log is None else LogRecord.of("", request, answer.status, len(body))
+        record = None if self.log is None else self.log.record("", request, answer.status, len(body))
         self.ready.keep(request.head, answer.status, head + body, record, closes=closes)
 
     def _end_second(self) -> None:
@@ -369,8 +371,9 @@ class Service:
         """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
         self.metrics.responded(status)
         self.clock.wake()
-        if self.log is not None and (request is None or not self._pages.own(request, connection.peer)):
-            self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
+        own = request is not None and self._pages is not None and self._pages.own(request, connection.peer)
+        if self.log is not None and not own:
+            self.log.add(self.log.record(host_of(connection.peer), request, status, size))
 
     def log_again(self, connection: HttpConnection, head: bytes, ready: ReadyAnswer) -> None:
         """Log an answer to *head* that was kept ready."""

@@ -33,8 +33,8 @@ from aiolsp.mechanisms.intake import Intake
 from aiolsp.mechanisms.processes import ProcessPool
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.pool import Worker
+from aiolsp.static.commons import Commons
 from aiolsp.static.policy import ScriptDirectoryError
-from aiolsp.static.shared import Commons
 from aiolsp.websettings import Settings
 from aiolsp.website import open_root
 from aiolsp.websrv.connection import HttpConnection

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.sansio.metrics import COUNTERS, NAMES, PREFIX, Metrics, as_json, as_text, in_all
+from aiolsp.sansio.exposition import PREFIX, as_json, as_text, in_all
+from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics
 from prometheus import read_exposition
 
 NUMBERS = st.builds(lambda values: Metrics(*values), st.lists(st.integers(0, 1 << 50), max_size=len(NAMES)))

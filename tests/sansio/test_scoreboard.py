@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.linux.shm import SharedMemory
-from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics, in_all
+from aiolsp.sansio.exposition import in_all
+from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics
 from aiolsp.sansio.scoreboard import Scoreboard, memory_size
 
 ROWS = 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aiolsp.sansio.metrics import Metrics
-from aiolsp.static.shared import Commons, unshared
+from aiolsp.static.commons import Commons
+from aiolsp.static.shared import unshared
 
 
 def test_who_is_alone_shares_nothing() -> None:

@@ -6,11 +6,10 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.server import WebServer
-from aiolsp.blocking.websrv.workers import Workers
 from aiolsp.cli import execute
 from aiolsp.websettings import (
     Listening,
@@ -24,6 +23,9 @@ from aiolsp.websettings import (
     web_parser,
 )
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
+
+if TYPE_CHECKING:
+    from aiolsp.blocking.websrv.workers import Workers
 
 
 def serve(where: Listening, settings: Settings) -> None:
@@ -39,6 +41,9 @@ def serve(where: Listening, settings: Settings) -> None:
 
 def serve_by_workers(where: Listening, settings: Settings) -> None:
     """The same by several processes, which SIGHUP replaces one by one."""
+    # Here, because one process starts a tenth sooner without what many need.
+    from aiolsp.blocking.websrv.workers import Workers
+
     with explained(where.directory):
         close_root(open_root(where.directory, settings))
     address = where.host, where.port, where.unix
@@ -52,7 +57,7 @@ def serve_by_workers(where: Listening, settings: Settings) -> None:
 
 def _supervise(workers: Workers, where: Listening) -> None:
     with SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        announce(workers.addresses, url_of(workers.addresses[0]), Path(where.directory), processes=where.workers)
+        announce(workers.addresses, url_of(workers.addresses[0]), where.directory, processes=where.workers)
         workers.run(signals)
 
 

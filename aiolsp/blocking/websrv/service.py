@@ -10,30 +10,29 @@ import dataclasses
 import logging
 import os
 import select
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from aiolsp.blocking.mechanisms.threads import HalfSyncPool
 from aiolsp.blocking.mechanisms.timers import PollDriver
-from aiolsp.blocking.websrv.cgi import Gateway, ProgramExchange
 from aiolsp.blocking.websrv.clock import SecondClock
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd, host_of
-from aiolsp.static.access_log import AccessLog, LogRecord
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
-from aiolsp.static.pages import Pages
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
 from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
+from aiolsp.website import open_log, pages_of
 
 if TYPE_CHECKING:
+    from aiolsp.blocking.websrv.cgi import Gateway, ProgramExchange
     from aiolsp.blocking.websrv.connection import HttpConnection
+    from aiolsp.static.scripts import Scripts
 
 log = logging.getLogger("aiolsp.websrv")
 
@@ -50,7 +49,7 @@ class Service:
     def __init__(self, root: DocumentRoot, settings: Settings, shared: Shared | None = None) -> None:
         self.root = root
         self.settings = settings
-        self.log = None if settings.log == "off" else AccessLog(sys.stderr.fileno(), settings.log)
+        self.log = open_log(settings)
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
         self.poller = select.epoll()
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -65,9 +64,15 @@ class Service:
         self.crowd = Crowd(limits.max_connections, limits.max_per_address, self.shared.tally)
         self.metrics = self.shared.scoreboard.resume(self.shared.row)
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
-        self._pages = Pages(settings.status, settings.health, settings.policy)
-        self.gateway = None if root.scripts is None else Gateway(self, root.scripts)
+        self._pages = pages_of(settings)
+        self.gateway = None if root.scripts is None else self._make_gateway(root.scripts)
         self._lock = threading.Lock()
+
+    def _make_gateway(self, scripts: Scripts) -> Gateway:
+        # Here, because most servers run no programs, and start sooner without what it takes to.
+        from aiolsp.blocking.websrv.cgi import Gateway
+
+        return Gateway(self, scripts)
 
     # Connections
 
@@ -155,6 +160,8 @@ class Service:
 
     def _page(self, connection: HttpConnection, request: Request) -> Answer | None:
         """What the server has to tell of itself, if *request* asks for that."""
+        if self._pages is None:
+            return None
         if self._pages.is_health(request):
             return self._pages.health(draining=self.draining)
         if self._pages.is_status(request, connection.peer):
@@ -192,8 +199,9 @@ class Service:
             self.metrics.requests_total += request is not None
             self.metrics.responded(status)
         self.clock.wake()
-        if self.log is not None and (request is None or not self._pages.own(request, connection.peer)):
-            self.log.add(LogRecord.of(host_of(connection.peer), request, status, size))
+        own = request is not None and self._pages is not None and self._pages.own(request, connection.peer)
+        if self.log is not None and not own:
+            self.log.add(self.log.record(host_of(connection.peer), request, status, size))
 
     def close(self) -> None:
         """After the last connection: end programs and threads, and let go of the directory."""

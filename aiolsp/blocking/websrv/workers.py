@@ -30,8 +30,8 @@ from aiolsp.blocking.websrv.readiness import ReadinessLoop, accepted
 from aiolsp.blocking.websrv.service import SMALL, Service
 from aiolsp.linux.listener import Address
 from aiolsp.sansio.pool import Worker
+from aiolsp.static.commons import Commons
 from aiolsp.static.policy import ScriptDirectoryError
-from aiolsp.static.shared import Commons
 from aiolsp.websettings import Settings
 from aiolsp.website import open_root
 

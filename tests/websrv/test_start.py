@@ -1,0 +1,58 @@
+"""What is loaded until the first answer: a server that starts often, in tests and behind a socket, must start soon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import Shell
+from webclient import exchange
+
+DEAR = {
+    # Of the standard library, what takes a millisecond or so, and a few bytes of which would be used.
+    "encodings.idna": "the tables of international names, for an address in digits",
+    "hashlib": "libcrypto",
+    "html": "2,231 names of characters, to escape five",
+    "http.client": "the parser of e-mail",
+    "ipaddress": "tables of networks",
+    "json": "most servers write none",
+    "mmap": "only several workers share memory",
+    "multiprocessing": "our processes are our own",
+    "pathlib": "it loads urllib.parse, and that loads ipaddress",
+    "random": "it loads hashlib",
+    "secrets": "it loads hmac, hashlib and random",
+    "tempfile": "it loads random and shutil",
+    "urllib.parse": "it loads ipaddress",
+    # Of our own, what a plain server of one process does not do.
+    "aiolsp.catalog": "the options of the other programs",
+    "aiolsp.linux.shm": "only several workers share memory",
+    "aiolsp.sansio.exposition": "only with --status",
+    "aiolsp.static.access_log": "only with --log",
+    "aiolsp.static.pages": "only with --status or --health",
+    "aiolsp.static.scripts": "only with --cgi",
+}
+"""Modules that a plain server does without, and why."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("start")
+    (root / "index.html").write_bytes(b"hello")
+    return root
+
+
+def loaded(errors: str) -> set[str]:
+    """The modules that Python has named on stderr as it loaded them (PYTHONPROFILEIMPORTTIME)."""
+    return {line.rpartition("|")[2].strip() for line in errors.splitlines() if line.startswith("import time:")}
+
+
+def test_the_first_answer_waits_for_nothing_that_it_does_not_need(shell: Shell, site: Path) -> None:
+    env = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    with shell.server("websrv", site, role="", env=env) as server:
+        with server.connect() as peer:
+            assert exchange(peer, "/").body == b"hello"
+    modules = loaded(server.stderr.whole())
+    assert "aiolsp.static.resource" in modules
+    assert not {name: why for name, why in DEAR.items() if name in modules}
