@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
 
+SHARED = 64 * 1024
+"""Bytes of a body from which on it is written by itself: joined to its head, it would be copied for each client."""
+
 AT_ONCE = 64 * 1024
 """Bytes of files in an answer that are copied if they are in memory, as small files are, and not sent by a thread."""
 
@@ -220,9 +223,12 @@ class Answering(asyncio.Protocol):
         return self._keep_alive
 
     def _put(self, data: bytes) -> None:
+        large = len(data) > SHARED
+        if large:
+            self._flush()
         self._output.append(data)
         self._output_size += len(data)
-        if self._output_size > FLUSH:
+        if large or self._output_size > FLUSH:
             self._flush()
 
     def _flush(self, *, why: str = "") -> None:
