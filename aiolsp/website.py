@@ -8,13 +8,19 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from aiolsp.linux.listener import Address, format_address, listen, listen_unix
+from aiolsp.linux.listener import Address, bound_unsent, format_address, listen, listen_unix
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
 
 if TYPE_CHECKING:
     from aiolsp.static.access_log import AccessLog
     from aiolsp.static.pages import Pages
+
+UNSENT = 256 * 1024
+"""Bytes that the kernel keeps for a client besides what is on its way: as many as are written at a time.
+
+Two thousand clients that never read would otherwise take all the memory that the kernel has for TCP.
+"""
 
 
 def open_root(root: str | os.PathLike[str], settings: Settings, *, small: int = 0) -> DocumentRoot:
@@ -65,7 +71,11 @@ def close_root(root: DocumentRoot) -> None:
 
 def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = False) -> list[socket.socket]:
     """Listeners on the socket at *unix*, or else on *host* and *port*. Raises ListenError."""
-    return [listen_unix(unix)] if unix is not None else listen(host, port, reuse_port=reuse_port)
+    if unix is not None:
+        return [listen_unix(unix)]
+    listeners = listen(host, port, reuse_port=reuse_port)
+    bound_unsent(listeners, UNSENT)
+    return listeners
 
 
 def leave(host: str, port: int, unix: str | None) -> None:

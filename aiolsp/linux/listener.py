@@ -102,8 +102,21 @@ def listen_again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
         host, port, *_ = listener.getsockname() if listener.family != socket.AF_UNIX else ("", 0)
         if not host or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
             raise ValueError("only TCP listeners that were made with reuse_port can have others beside them")
-        again += listen(host, port, reuse_port=True)
+        beside = listen(host, port, reuse_port=True)
+        bound_unsent(beside, listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+        again += beside
     return again
+
+
+def bound_unsent(listeners: Sequence[socket.socket], size: int) -> None:
+    """Have connections of TCP *listeners* take *size* bytes at the most beyond what is on its way to the client.
+
+    That is TCP_NOTSENT_LOWAT (tcp(7)), which connections inherit. Without it the kernel takes a send buffer full, up to
+    4 MiB, for a client that never reads as well; and once all of them have net.ipv4.tcp_mem together, everybody waits.
+    What is on its way is not counted, so that a long and fast line is kept filled.
+    """
+    for listener in listeners:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
 
 
 def listen_unix(path: str, *, backlog: int = BACKLOG) -> socket.socket:

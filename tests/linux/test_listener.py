@@ -20,6 +20,7 @@ from aiolsp.linux.listener import (
     Accepted,
     ListenError,
     accept_ready,
+    bound_unsent,
     format_address,
     listen,
     listen_again,
@@ -358,6 +359,19 @@ def test_other_listeners_on_the_same_addresses_share_the_connections() -> None:
     shares = [[connection for connection, _ in accept_ready(listener).connections] for listener in listeners]
     assert all(shares)
     for each in (*listeners, *peers, *shares[0], *shares[1]):
+        each.close()
+
+
+def test_connections_and_other_listeners_inherit_what_the_kernel_may_keep_unsent() -> None:
+    listeners = listen("127.0.0.1", 0, reuse_port=True)
+    bound_unsent(listeners, 100_000)
+    listeners += listen_again(listeners)
+    peers = [socket.create_connection(listeners[0].getsockname()) for _ in range(20)]
+    accepted = [connection for listener in listeners for connection, _ in accept_ready(listener).connections]
+    for each in (*listeners, *accepted):
+        assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 100_000
+    assert len(accepted) == len(peers)
+    for each in (*listeners, *peers, *accepted):
         each.close()
 
 

@@ -5,16 +5,22 @@ How fast it gets them is for bench/greedy.py to say, which sets the same attacks
 
 from __future__ import annotations
 
-from contextlib import closing
+import fcntl
+import struct
+import sys
+import termios
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiolsp.websettings import Settings
+from aiolsp.website import UNSENT
 from aiolsp.websrv import ready
 from faults import GROWTH, unharmed
-from harness import Server, receive_to_end
-from load.attacks import ATTACKS, Attack
+from harness import Server, Shell, receive_exactly, receive_to_end
+from load.attacks import ATTACKS, SMALL_BUFFER, Attack
 from webclient import ask, exchange, read_reply, request, send_raw
 from webhost import hosted
 
@@ -60,6 +66,41 @@ def test_ten_thousand_ranges_are_the_whole_page_once(server: Server) -> None:
             count = 30_000 // (len(part) + 1)
             reply = exchange(peer, "/page.html", "Range: bytes=" + ",".join([part] * count))
             assert reply.status == 200 and reply.body == PAGE
+
+
+@pytest.mark.parametrize("asked", [request("/large.bin"), request("/page.html") * 2000], ids=["file", "pipeline"])
+def test_the_kernel_keeps_no_more_for_a_client_that_does_not_read(shell: Shell, site: Path, asked: bytes) -> None:
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect(receive_buffer=SMALL_BUFFER)
+        with peer:
+            peer.sendall(asked)
+            host.wait_until(lambda: unacknowledged(host.socket_of(served)) >= UNSENT, "a full socket")
+            honest, _ = host.connect()
+            with honest:  # time enough for more
+                assert exchange(honest, "/page.html").body == PAGE
+            # Besides the last of the pieces that the kernel keeps bytes in.
+            assert unacknowledged(host.socket_of(served)) <= UNSENT + 64 * 1024
+
+
+def unacknowledged(sock: Any) -> int:
+    """Bytes that the kernel keeps for the peer of *sock* (SIOCOUTQ, tcp(7))."""
+    (size,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+    return int(size)
+
+
+def test_a_large_answer_from_memory_is_kept_once_for_all_that_do_not_read_it(shell: Shell, tmp_path: Path) -> None:
+    if shell.name == "asyncio" and sys.version_info < (3, 12):
+        pytest.skip("this loop copies what it cannot send at once")
+    size, count = 4 << 20, 20
+    (tmp_path / "film.bin").write_bytes(b"f" * size)
+    with shell.server("websrv", tmp_path, "--cache-file", str(size), role="") as server, ExitStack() as stack:
+        assert len(ask(server, "/film.bin").body) == size
+        before = server.rss()
+        for _ in range(count):
+            peer = stack.enter_context(server.connect(receive_buffer=SMALL_BUFFER))
+            peer.sendall(request("/film.bin"))
+            assert receive_exactly(peer, 1)
+        assert server.rss() - before < count * size // 4
 
 
 def test_paths_that_are_not_there_leave_nothing_in_memory(loop_name: str, site: Path) -> None:
