@@ -13,8 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number, ready, say
 from aiolsp.http1.limits import Limits
@@ -29,12 +28,11 @@ ACCEPT = ("parent", "child", "reuseport")
 LOG_FORMATS = ("common", "combined", "json", "off")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What a web server is told; sizes in bytes, times in seconds."""
 
-    policy: Policy = field(default_factory=Policy)
-    limits: Limits = field(default_factory=Limits)
+    policy: Policy = Policy()
+    limits: Limits = Limits()
     threads: int = 8
     max_queue: int = 1000
     cache_size: int = 64 * MIB
@@ -183,8 +181,7 @@ def _page(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(NamedTuple):
     """Where to listen, what to serve, and by how many processes, as the command line says."""
 
     directory: str

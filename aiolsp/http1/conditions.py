@@ -7,7 +7,6 @@ range condition, the last step there, is asked apart, for only a GET with a Rang
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ class EntityTag(NamedTuple):
     opaque: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Validators:
+class Validators(NamedTuple):
     """What tells one version of a file from another: its strong entity tag, and the second it was last modified."""
 
     etag: bytes
@@ -40,15 +38,14 @@ class Validators:
         return cls(etag_of(size, mtime_ns, inode, coding), clamp(mtime_ns // 1_000_000_000))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preconditions:
-    """The values of the request's conditional fields (None: not there), and the time of the request in seconds."""
+class Preconditions(NamedTuple):
+    """The time of the request in seconds, and the values of its conditional fields (None: not there)."""
 
+    now: float
     if_match: bytes | None = None
     if_none_match: bytes | None = None
     if_modified_since: bytes | None = None
     if_unmodified_since: bytes | None = None
-    now: float
 
 
 class Outcome(Enum):

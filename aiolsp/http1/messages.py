@@ -7,7 +7,6 @@ and is the last event of its connection.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, cast, overload
 
 from aiolsp.http1.grammar import Pair
@@ -87,7 +86,8 @@ class Request(NamedTuple):
 
     *version* is (1, 0) or (1, 1). *keep_alive* is what the client allows (RFC 9112 9.3). *expects_continue* means that
     it waits for a 100 before it sends the body. *head* is all of it as it came, from the request-line to the empty
-    line. (A named tuple: a frozen dataclass of eight takes a microsecond more to make.)
+    line. (A named tuple, like the other events: a frozen dataclass of eight takes a microsecond more to make, and each
+    one 0.2 ms more to define, when a server starts.)
     """
 
     method: bytes
@@ -100,22 +100,19 @@ class Request(NamedTuple):
     head: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """A piece of the body, without its framing; how the body is cut into pieces means nothing."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EndOfMessage:
+class EndOfMessage(NamedTuple):
     """The end of a message, with or without a body; *trailers* only ever come with a chunked one."""
 
     trailers: Fields = NO_FIELDS
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolError:
+class ProtocolError(NamedTuple):
     """What the client did wrong: the *status* to answer before closing, and the *reason* for a person."""
 
     status: int

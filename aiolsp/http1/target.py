@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 _MALFORMED = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
 """What no target holds: controls, a space, a fragment, a percent sign that encodes nothing (RFC 3986 section 2.1).
@@ -43,8 +43,7 @@ class TargetForm(Enum):
     ASTERISK = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTarget:
+class RequestTarget(NamedTuple):
     """A well-formed target.
 
     ``segments`` are the names from the root down, and ``is_directory`` says that the target ended in a slash or in a
