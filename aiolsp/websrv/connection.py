@@ -62,6 +62,8 @@ class HttpConnection(Answering):
         self._input: deque[bytes | memoryview] = deque()
         self._events: deque[Event] = deque()
         self._fresh = True
+        # Whether the last packet held several requests. Then the next will, and is not tried as one head.
+        self._pipelines = False
 
     # Protocol interface
 
@@ -83,7 +85,7 @@ class HttpConnection(Answering):
     def data_received(self, data: bytes) -> None:
         """Answer at once what was answered a moment ago; else go the long way."""
         ready = self._hot.get(data)
-        if ready is None and self._hot:
+        if ready is None and self._hot and not self._pipelines:
             ready = self._service.ready.find(data)
         if ready is not None:
             ready.hits += 1
@@ -110,16 +112,18 @@ class HttpConnection(Answering):
         while self._hot and turns.left > LEAST and (found := self._service.ready.find_first(data, taken, FLUSH)):
             if self.transport.is_closing():  # the last write found the client gone
                 return b""
-            turns.spend(len(found) // READY)
-            self._write(b"".join([ready.payload for _, ready in found]))
-            for head, ready in found:
-                ready.hits += 1
-                taken += len(head)
+            turns.spend(sum(times for _, _, times in found) // READY)
+            self._write(b"".join([ready.payload * times for _, ready, times in found]))
+            for head, ready, times in found:
+                ready.hits += times
+                taken += len(head) * times
                 if self._service.log is not None:
-                    self._service.log_again(self, head, ready)
+                    for _ in range(times):
+                        self._service.log_again(self, head, ready)
                 if ready.closes:
                     self._close() if taken == len(data) else self._finish()
                     return b""
+        self._pipelines = taken > 0
         return data[taken:]
 
     def eof_received(self) -> bool:

@@ -45,6 +45,10 @@ class ReadyAnswer:
         self.hits = 0
 
 
+Run = tuple[bytes, ReadyAnswer, int]
+"""A head, its answer, and how many times in a row it was sent."""
+
+
 class ReadyAnswers:
     """The ready answers of one server; *limits* on a head hold for those that are not parsed as well."""
 
@@ -81,12 +85,12 @@ class ReadyAnswers:
             self.table[packet] = ready
         return ready
 
-    def find_first(self, data: bytes, start: int, most: int) -> list[tuple[bytes, ReadyAnswer]]:
+    def find_first(self, data: bytes, start: int, most: int) -> list[Run]:
         """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all.
 
         One head alone is left to `find`.
         """
-        found: list[tuple[bytes, ReadyAnswer]] = []
+        found: list[Run] = []
         while most > 0 and (end := data.find(END, start, start + self._limits.max_head)) >= 0:
             head = data[start : end + len(END)]
             if len(head) == len(data):
@@ -94,11 +98,17 @@ class ReadyAnswers:
             ready = self.table.get(head) or self.find(head)
             if ready is None:
                 break
-            found.append((head, ready))
             if ready.closes:
+                found.append((head, ready, 1))
                 break
-            start += len(head)
-            most -= len(ready.payload)
+            # Who pipelines often asks for the same many times in a row: one look-up does for all of them.
+            first, size = start, len(ready.payload)
+            limit = start + len(head) * (most // size + 1)
+            while start < limit and data.startswith(head, start):
+                start += len(head)
+            times = (start - first) // len(head)
+            most -= times * size
+            found.append((head, ready, times))
         return found
 
     def forget(self) -> None:

@@ -195,6 +195,19 @@ def test_no_client_can_write_a_line_or_a_field_of_the_log(shell: Shell, site: Pa
         assert '"HEAD /file.txt HTTP/1.1" 200 -' in lines[1] and '"-" 400 ' in lines[2]
 
 
+def test_each_request_of_a_pipeline_has_its_line(shell: Shell, site: Path) -> None:
+    agents = ["a", "a", "a", "b", "a", "c", "c"] * 20
+    packet = b"".join(request("/file.txt", f"User-Agent: {agent}") for agent in agents)
+    with shell.server("websrv", site, "--log", "json", role="") as server:
+        with server.connect() as peer:
+            for _ in range(5):
+                peer.sendall(packet)
+                for _ in agents:
+                    assert read_reply(peer).status == 200
+    lines = [json.loads(line) for line in server.stderr.whole().splitlines()]
+    assert [line["agent"] for line in lines] == agents * 5
+
+
 def test_a_person_at_a_terminal_sees_the_requests(shell: Shell, site: Path) -> None:
     master, slave = pty.openpty()
     arguments = [*command(shell, site, "--port", "0")]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiolsp.http1.limits import Limits
 from aiolsp.websettings import Settings
@@ -18,6 +20,7 @@ from webhost import Host, hosted
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
 OTHER = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nUser-Agent: b\r\n\r\n"
 UNKNOWN = b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
@@ -30,7 +33,8 @@ def answers() -> ReadyAnswers:
 def found(answers: ReadyAnswers, data: bytes, start: int = 0, most: int = 1000) -> list[bytes]:
     if answers.find(data) is not None:
         return [data]
-    return [head for head, known in answers.find_first(data, start, most) if known.payload == b"answer"]
+    runs = answers.find_first(data, start, most)
+    return [head for head, known, times in runs if known.payload == b"answer" for _ in range(times)]
 
 
 def test_a_head_that_differs_in_what_decides_nothing_has_the_same_answer(answers: ReadyAnswers) -> None:
@@ -47,6 +51,29 @@ def test_heads_are_answered_from_the_first_to_the_first_that_is_unknown(answers:
     assert found(answers, HEAD + b"X: y\r\n\r\n") == [HEAD]
     assert found(answers, b"\r\nX: y\r\n" + HEAD) == []
     assert found(answers, HEAD * 9, most=13) == [HEAD] * 3
+
+
+@given(st.lists(st.sampled_from([HEAD, OTHER, UNKNOWN, LAST]), max_size=12), st.integers(0, 200), st.integers(0, 60))
+def test_runs_are_what_one_look_up_after_the_other_finds(heads: list[bytes], lost: int, most: int) -> None:
+    """For any heads, wherever the packet ends, and however much may be answered."""
+    answers = ReadyAnswers(Limits())
+    answers.keep(HEAD, 200, b"answer")
+    answers.keep(LAST, 200, b"last", closes=True)
+    data = b"".join(heads)
+    data = data[: len(data) - lost]
+    expected: list[bytes] = []
+    left = most
+    for head in heads:
+        ready = answers.find(head)
+        if left <= 0 or ready is None or not data.startswith(b"".join(expected) + head) or data == head:
+            break
+        expected.append(head)
+        left -= len(ready.payload)
+        if ready.closes:
+            break
+    runs = answers.find_first(data, 0, most)
+    assert [head for head, _, times in runs for _ in range(times)] == expected
+    assert all(ready is answers.find(head) for head, ready, _ in runs)
 
 
 def test_a_head_past_the_limits_is_none_of_ours(answers: ReadyAnswers) -> None:
