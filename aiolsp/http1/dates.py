@@ -6,7 +6,8 @@ Dates are seconds since 1970-01-01 UTC, as stat(2) and time(2) count them; the c
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 LATEST = 253_402_300_799
 """9999-12-31 23:59:59, the last second that a year of four digits can name."""
@@ -35,11 +36,16 @@ def clamp(seconds: float) -> int:
 
 def format_date(seconds: float) -> bytes:
     """*seconds* as IMF-fixdate, ``Sun, 06 Nov 1994 08:49:37 GMT``, clamped to the years 1970 to 9999."""
+    days, second = divmod(clamp(seconds), 86_400)
+    return b"%b %02d:%02d:%02d GMT" % (_format_day(days), second // 3600, second // 60 % 60, second % 60)
+
+
+@lru_cache(maxsize=128)
+def _format_day(days: int) -> bytes:
+    """The day that comes *days* after 1970-01-01; the files of a site have many times, but few days."""
     # Not strftime, which names days and months in the language of the process.
-    moment = datetime.fromtimestamp(clamp(seconds), UTC)
-    day_name, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
-    time = (moment.hour, moment.minute, moment.second)
-    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (day_name, moment.day, month, moment.year, *time)
+    day = date(1970, 1, 1) + timedelta(days)
+    return b"%b, %02d %b %04d" % (_DAYS[day.weekday()], day.day, _MONTHS[day.month - 1], day.year)
 
 
 def parse_date(value: bytes, now: float) -> int | None:

@@ -59,6 +59,10 @@ class Fields:
         """The same fields, but for *name*, which has *value* and stands first."""
         return Fields([(name, value), *(pair for pair in self._pairs if pair[0] != name)])
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Whether any of *names* (in lower case) is there."""
+        return not names.isdisjoint(self._first)
+
     def __contains__(self, name: bytes) -> bool:
         return name in self._first
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -41,6 +42,10 @@ class TargetForm(Enum):
     ORIGIN = auto()
     ABSOLUTE = auto()
     ASTERISK = auto()
+
+
+_NO_NAMES = frozenset({b"", b".", b".."})
+"""Segments that name no file, but say how to go on from the one before."""
 
 
 class RequestTarget(NamedTuple):
@@ -85,19 +90,26 @@ def parse_target(raw: bytes) -> RequestTarget | None:
 
 def _parse_path(form: TargetForm, path_and_query: bytes, authority: bytes | None) -> RequestTarget | None:
     path, mark, query = path_and_query.partition(b"?")
-    decoded = path.split(b"/")
+    # What stands before the first slash is empty, and no segment.
+    names = path.split(b"/")[1:]
     if b"%" in path:
-        decoded = [_ESCAPE.sub(lambda escape: unhexlify(escape[1]), piece) for piece in decoded]
-    segments: list[bytes] = []
-    for segment in decoded:
-        if b"\0" in segment:
+        names = [_ESCAPE.sub(lambda escape: unhexlify(escape[1]), name) for name in names]
+        if any(b"\0" in name for name in names):
             return None
-        if segment == b"..":
+    is_directory = not names or names[-1] in _NO_NAMES
+    segments = tuple(names) if _NO_NAMES.isdisjoint(names) else _resolve(names)
+    return RequestTarget(form, segments, is_directory, query if mark else None, authority)
+
+
+def _resolve(names: Sequence[bytes]) -> tuple[bytes, ...]:
+    """What is left of *names* when dot segments and empty ones have been followed."""
+    segments: list[bytes] = []
+    for name in names:
+        if name == b"..":
             del segments[-1:]
-        elif segment not in (b"", b"."):
-            segments.append(segment)
-    is_directory = decoded[-1] in (b"", b".", b"..")
-    return RequestTarget(form, tuple(segments), is_directory, query if mark else None, authority)
+        elif name not in _NO_NAMES:
+            segments.append(name)
+    return tuple(segments)
 
 
 def encode_segment(name: bytes) -> str:

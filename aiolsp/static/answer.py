@@ -22,6 +22,8 @@ CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodifi
 DECIDING = (b"accept-encoding", *CONDITIONS, b"range", b"if-range")
 """The fields that decide the answer to a request for a file; which file it is, Accept-Encoding decides too."""
 
+_CONDITIONAL = frozenset(CONDITIONS)
+
 _DESCRIBING = frozenset({b"Content-Type", b"Content-Encoding", b"Last-Modified"})
 """Fields that describe a representation; an answer without it has none of them (RFC 9110 15.4.5)."""
 
@@ -79,7 +81,7 @@ def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, ma
     """
     validators = resource.validators
     if validators is not None and resource.status == 200:
-        if any(name in fields for name in CONDITIONS):
+        if fields.has_any(_CONDITIONAL):
             outcome = evaluate(_preconditions(fields, now), validators, method)
             if outcome is Outcome.NOT_MODIFIED:
                 return _bodiless(304, _kept(resource), resource)

@@ -21,6 +21,7 @@ def test_fields_are_asked_by_name() -> None:
     assert fields.combined(b"a") == b"1, 3"
     assert fields.combined(b"c") is None
     assert b"a" in fields and b"c" not in fields
+    assert fields.has_any(frozenset({b"b", b"c"})) and not fields.has_any(frozenset({b"c"}))
     assert list(fields) == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
     assert len(fields) == 3
     assert fields == Fields(tuple(fields)) and hash(fields) == hash(Fields(tuple(fields)))

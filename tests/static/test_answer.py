@@ -297,6 +297,10 @@ def test_no_field_but_those_that_decide_is_looked_at(resource: Resource) -> None
             self.asked.add(name)
             return super().combined(name)
 
+        def has_any(self, names: frozenset[bytes]) -> bool:
+            self.asked |= names
+            return super().has_any(names)
+
         def __contains__(self, name: bytes) -> bool:
             self.asked.add(name)
             return super().__contains__(name)
