@@ -12,6 +12,7 @@ Decision
     The write buffer's limit is set to 0, so that "resume writing" means "empty". Then: a pool thread sends until the
     socket is full, the loop waits until it is writable again, and so on, over a duplicate that this object owns.
     Before each piece the file is looked at again: one that was truncated or written to since is not sent on.
+    Until the client has shown that it reads, the kernel takes little for it (linux/unsent.py).
 Price
     Two hand-overs between threads for each socket buffer of bytes. A file that is written to in place within its last
     piece may still arrive mixed, since the kernel sends its pages, not a copy; a file that is replaced (renamed over)
@@ -26,6 +27,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from aiolsp.linux import unsent
 from aiolsp.linux.sendfile import FileChanged, FileSlice, SendProgress, send_file
 from aiolsp.mechanisms.threads import HalfSyncPool
 from aiolsp.static.answer import Answer
@@ -54,6 +56,7 @@ class Transfer:
         self._pieces = deque(answer.pieces)
         self._in_thread = self._busy = self._watching = self._abandoned = False
         self._out: socket.socket = transport.get_extra_info("socket").dup()
+        unsent.bound(self._out)
 
     def begin(self) -> None:
         """The transport may be empty: send what comes next."""
@@ -131,6 +134,7 @@ class Transfer:
     def _writable(self) -> None:
         self._loop.remove_writer(self._out.fileno())
         self._watching = False
+        unsent.set_free(self._out)
         self.begin()
 
     def _end(self, complete: bool) -> None:

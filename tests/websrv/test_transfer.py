@@ -12,6 +12,7 @@ import pytest
 
 from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
+from aiolsp.linux.unsent import UNSENT
 from aiolsp.websettings import Settings
 from aiolsp.websrv import answering, transfer
 from aiolsp.websrv.service import Service
@@ -42,6 +43,16 @@ def test_parts_and_pipelined_requests_keep_their_order_for_a_slow_reader(shell: 
                 assert several.status == 206 and several.body.count(LARGE[500_000:600_000]) == 1
                 assert read_reply(peer).body == b"small"
                 assert read_reply(peer).body == LARGE
+
+
+def test_for_a_client_that_reads_nothing_the_kernel_takes_little_of_a_file(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect(receive_buffer=4096)
+        with peer:
+            peer.sendall(request("/large.bin"))
+            host.wait_until(lambda: served._transfer is not None and served._transfer.sent, "a full socket")
+            assert host.call(lambda: served._transfer.sent) < 2 * UNSENT
+            assert read_reply(peer).body == LARGE
 
 
 def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_served(

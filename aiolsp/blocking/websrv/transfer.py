@@ -9,7 +9,8 @@ Consequence
 Decision
     `send` goes on until the socket is full, or for one burst, and is called again when epoll reports room: what is left
     is a few numbers, so the thread serves others meanwhile. No duplicate of the descriptor, no buffer to be drained
-    first, no second thread: that is the whole of what a transport made difficult.
+    first, no second thread: that is the whole of what a transport made difficult. Until the client has shown that it
+    reads, the kernel takes little for it (linux/unsent.py).
 Price
     A burst keeps a thread for as long as the disk needs.
 """
@@ -20,6 +21,7 @@ import socket
 from collections import deque
 
 from aiolsp.http1.messages import Request
+from aiolsp.linux import unsent
 from aiolsp.linux.sendfile import FileSlice, send_file
 from aiolsp.static.answer import Answer
 from aiolsp.tracing import trace
@@ -41,6 +43,14 @@ class Output:
         if data:
             self._waiting.append(data)
             self.size += len(data)
+
+    def bound(self) -> None:
+        """A file follows: until the client has shown that it reads, let the kernel take little of it."""
+        unsent.bound(self._socket)
+
+    def set_free(self) -> None:
+        """The client reads."""
+        unsent.set_free(self._socket)
 
     def flush(self, *, more: bool = False) -> bool:
         """Send what waits; False if the socket is full before. *more*: other bytes follow at once, by any call.
@@ -81,6 +91,8 @@ class Transfer:
         self._output = output
         self._pieces = deque(answer.pieces)
         self._begin = output.sent + output.size
+        self._begun = False
+        output.bound()
 
     @property
     def sent(self) -> int:
@@ -93,6 +105,9 @@ class Transfer:
         Raises FileChanged, ConnectionError if the client is gone, and OSError for a broken disk.
         """
         output = self._output
+        if self._begun:  # and the socket is writable again
+            output.set_free()
+        self._begun = True
         end = output.sent + BURST
         while self._pieces and output.sent < end and output.flush(more=True):
             piece = self._pieces.popleft()
