@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from load.framing import MAX_HEAD, Answer, AnswerFramer
+from load.framing import MAX_HEAD, Answer, AnswerFramer, Head
 from load.record import Failure
 
 COUNTED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+LONGER = COUNTED.replace(b"5", b"9") + b" you"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nX: y\r\n\r\n"
 EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n" + COUNTED
@@ -48,8 +49,8 @@ CUT = [
 ]
 
 
-def fed(pieces: list[bytes], *, keep_content: bool = True) -> list[Answer]:
-    framer = AnswerFramer({}, keep_content=keep_content)
+def fed(pieces: list[bytes], *, known: dict[bytes, Head] | None = None, keep_content: bool = True) -> list[Answer]:
+    framer = AnswerFramer({} if known is None else known, keep_content=keep_content)
     return [answer for piece in pieces for answer in framer.feed(piece)]
 
 
@@ -60,16 +61,29 @@ def test_any_split_gives_the_same_answer(data: bytes, expected: Answer) -> None:
     assert fed([data[at : at + 1] for at in range(len(data))]) == [expected]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.sampled_from([COUNTED, CHUNKED, EMPTY, OLD_KEPT]), max_size=6),
-    st.lists(st.integers(0, 400), max_size=5),
+    st.lists(st.sampled_from([COUNTED, LONGER, CHUNKED, EMPTY, INTERIM, CLOSING]), max_size=8),
+    st.lists(st.integers(0, 500), max_size=5),
+    st.booleans(),
 )
-def test_pipelined_answers_are_told_apart_at_any_split(answers: list[bytes], cuts: list[int]) -> None:
+@example([INTERIM], [len(INTERIM) - len(COUNTED)], True)
+def test_pipelined_answers_are_told_apart_at_any_split(answers: list[bytes], cuts: list[int], known: bool) -> None:
+    """Whether their heads are known from another connection or not."""
     data, edges = b"".join(answers), sorted(cuts)
     pieces = [data[a:b] for a, b in zip([0, *edges], [*edges, len(data)], strict=True)]
-    expected = [answer for one in answers for answer in fed([one], keep_content=False)]
-    assert fed(pieces, keep_content=False) == expected and len(expected) == len(answers)
+    heads: dict[bytes, Head] = {}
+    expected = [answer for one in answers for answer in fed([one], known=heads, keep_content=False)]
+    assert fed(pieces, known=heads if known else {}, keep_content=False) == expected
+    assert len(expected) == len(answers)
+
+
+@pytest.mark.parametrize("wrong", [b"HTTP/1.1 2x0 OK\r\n\r\n", b"x" + COUNTED, COUNTED[1:], LONGER[:-1] + COUNTED])
+def test_what_follows_known_answers_must_be_one_too(wrong: bytes) -> None:
+    known: dict[bytes, Head] = {}
+    fed([COUNTED, LONGER], known=known)
+    *good, bad = fed([COUNTED * 3 + wrong + COUNTED], known=known, keep_content=False)
+    assert [answer.status for answer in good[:3]] == [200] * 3 and bad.failure is Failure.PROTOCOL
 
 
 def test_a_known_head_gives_the_same_answer_as_a_new_one() -> None:
