@@ -6,7 +6,6 @@ On every shell: what a test reads of a connection must be what both have under o
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import socket
@@ -79,7 +78,7 @@ class Host:
 
     def begin_to_stop(self, grace: float) -> None:
         """Have the server close, and go on once it drains."""
-        self.server.settings = dataclasses.replace(self.server.settings, grace=grace)
+        self.server.settings = self.server.settings._replace(grace=grace)
         self.server.stop()
         self.wait_until(lambda: self.service.draining, "the drain")
 
