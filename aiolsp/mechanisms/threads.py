@@ -12,6 +12,7 @@ Facts (both loops)
     - At interpreter exit Python joins the threads of ThreadPoolExecutor, however stuck.
     - ``run_in_executor`` makes two futures a job, and wakes the loop (a write to its own descriptor) for each result.
       ``threading.Semaphore`` is Python code over a condition, which makes a lock each time a thread goes to sleep.
+    - ``Thread.start`` returns when the thread runs: after 0.1 ms, or milliseconds where others want the processor.
 Consequence
     The bound must be counted where jobs truly are: in the queue, and on the threads. And results that come while the
     loop is busy can share one wake-up.
@@ -19,9 +20,11 @@ Decision
     The book's pool: an ordered queue and a count of busy threads under one lock; instead of its semaphore, each thread
     has a lock of its own to sleep on, so that they are woken in turn, and none that has work left. A thread puts its
     result to the others and wakes the loop only if there was none; the loop takes all there are. A job that is
-    cancelled leaves the queue at once. `HalfSyncPool.submit` refuses with `QueueFull` when threads and queue are full.
-    `resume` admits a further job of a request that was admitted before: to refuse it would throw away work already
-    done. It is bounded by the requests in flight, since a request has one job at a time.
+    cancelled leaves the queue at once. There is one thread at first, so that what cannot have any fails at its start;
+    another is started when a job finds none asleep, until there are as many as were asked for. `HalfSyncPool.submit`
+    refuses with `QueueFull` when threads and queue are full. `resume` admits a further job of a request that was
+    admitted before: to refuse it would throw away work already done. It is bounded by the requests in flight, since a
+    request has one job at a time.
 Price
     A hand-over and back takes 0.02 ms a job in bulk, 0.1 ms one by one (two thread switches, a wake-up of the loop):
     what is known not to block, such as a cache in memory, is answered on the loop.
@@ -35,6 +38,7 @@ Calling sequence: ``new -> (submit -> resume*)* -> close``, on the loop's thread
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -154,7 +158,7 @@ _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class _Threads:
-    """The book's thread pool: *count* threads named *name*-N. They touch no future, but *wake* whoever does.
+    """The book's thread pool: up to *count* threads named *name*-N. They touch no future, but *wake* whoever does.
 
     *wake* is called on a thread when there are outcomes to `take` and there were none, and by the last thread to end.
     """
@@ -162,15 +166,16 @@ class _Threads:
     def __init__(self, count: int, name: str, wake: Callable[[], None]) -> None:
         self.queue: OrderedDict[asyncio.Future[Any], Callable[[], Any]] = OrderedDict()
         self.busy = 0
-        self.living = count
+        self.living = 0
+        self._count = count
+        self._name = name
         self._outcomes: list[_Outcome] = []
         self._lock = threading.Lock()
         # What each thread without a job sleeps on, the one that has slept longest first.
         self._asleep: deque[threading.Lock] = deque()
         self._closing = False
         self._wake = wake
-        for number in range(count):
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
+        self._start_one()
 
     def put(self, future: asyncio.Future[Any], job: Callable[[], Any]) -> None:
         """Queue *job*, without bound. Raises RuntimeError after `end`."""
@@ -180,6 +185,11 @@ class _Threads:
             self.queue[future] = job
             if self._asleep:
                 self._asleep.popleft().release()
+                return
+        if self.living < self._count:
+            # Without another one, those that there are will come to it.
+            with contextlib.suppress(RuntimeError):
+                self._start_one()
 
     def drop(self, future: asyncio.Future[Any]) -> None:
         """Take the job of *future* out of the queue, if it is still there."""
@@ -203,6 +213,11 @@ class _Threads:
             waiting = list(self.queue)
             self.queue.clear()
             return waiting
+
+    def _start_one(self) -> None:
+        """Start one more thread. Raises RuntimeError if the system has none to give."""
+        threading.Thread(target=self._run, name=f"{self._name}-{self.living}", daemon=True).start()
+        self.living += 1
 
     def _run(self) -> None:
         alarm = threading.Lock()

@@ -86,6 +86,42 @@ def test_threads_have_names_that_tell_what_they_are(run: Run) -> None:
     run(main())
 
 
+def threads_named(name: str) -> int:
+    """How many threads of the pool called *name* there are."""
+    return sum(thread.name.startswith(f"{name}-") for thread in threading.enumerate())
+
+
+def test_threads_are_started_when_jobs_need_them(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(3, 10, name="needed"), Gate()
+        assert threads_named("needed") == 1
+        futures = [pool.submit(gate.job) for _ in range(5)]
+        gate.wait_entered(3)
+        assert threads_named("needed") == 3 and pool.queued == 2
+        gate.opened.set()
+        await asyncio.gather(*futures)
+        assert await pool.close() and threads_named("needed") == 0
+
+    run(main())
+
+
+def test_where_no_more_threads_are_to_be_had_those_there_are_do_it_all(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        pool = HalfSyncPool(3, 10, name="refused")
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert await asyncio.gather(*(pool.submit(abs, -number) for number in range(5))) == [0, 1, 2, 3, 4]
+        assert threads_named("refused") == 1 and await pool.close()
+        with pytest.raises(RuntimeError, match="start new thread"):
+            HalfSyncPool(3, 10)
+
+    run(main())
+
+
 def test_a_full_queue_refuses_at_once_and_admits_again_when_a_job_ends(run: Run) -> None:
     async def main() -> None:
         pool, gate = HalfSyncPool(2, 3), Gate()
