@@ -125,9 +125,9 @@ def stopped_server(server: Server, check: Check) -> None:
         server.send_signal(signal.SIGSTOP)
         try:
             wait_until(lambda: state(server.pid) == "T", "the server stopped")
-            before = established(server.port)
+            before = held(server.port)
             waiting = peer.submit(check, server)
-            wait_until(lambda: established(server.port) > before, "a peer that waits")
+            wait_until(lambda: held(server.port) > before, "a peer that waits")
         finally:
             server.send_signal(signal.SIGCONT)
         waiting.result(DEADLINE)
@@ -164,16 +164,19 @@ def sockets_of(server: Server) -> int:
 
 
 def await_connections(server: Server, count: int) -> None:
-    """Wait until *count* TCP connections to the server are established on its side."""
-    wait_until(lambda: established(server.port) >= count, f"{count} connections to port {server.port}")
+    """Wait until there are *count* TCP connections to the server on its side, in its backlog or out of it."""
+    wait_until(lambda: held(server.port) >= count, f"{count} connections to port {server.port}")
 
 
-def established(port: int) -> int:
-    """TCP connections of 127.0.0.1 whose local port is *port* and whose state is ESTABLISHED (proc_net_tcp.txt)."""
-    local, state = f":{port:04X}", "01"
+def held(port: int) -> int:
+    """TCP connections of 127.0.0.1 that whoever has the local *port* has not closed (proc_net_tcp.txt).
+
+    ESTABLISHED, or CLOSE_WAIT: a client may have sent all that it has to say, and half-closed, before anyone looks.
+    """
+    local, states = f":{port:04X}", ("01", "08")
     with open("/proc/net/tcp") as table:
         rows = [line.split() for line in table][1:]
-    return sum(row[1].endswith(local) and row[3] == state for row in rows)
+    return sum(row[1].endswith(local) and row[3] in states for row in rows)
 
 
 def wait_until(holds: Callable[[], bool], what: str, *, timeout: float = DEADLINE) -> None:

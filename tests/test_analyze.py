@@ -142,7 +142,7 @@ def test_a_peer_that_does_not_close_is_closed(server: Server) -> None:
     with server.connect() as peer:
         peer.sendall(GOOD)
         assert receive_to_end(peer) == CORRECT
-        faults.wait_until(lambda: faults.established(server.port) == 0, "the end of the connection")
+        faults.wait_until(lambda: faults.held(server.port) == 0, "the end of the connection")
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             while True:
                 peer.sendall(b"more")

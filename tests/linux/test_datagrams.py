@@ -48,12 +48,13 @@ def test_both_families_of_the_wildcard_are_heard_on_udp(opened: ExitStack) -> No
 
 
 def test_a_port_that_is_taken_for_udp_is_an_error_of_one_line(opened: ExitStack) -> None:
+    host = "127.0.0.77"  # where no client of another test has been given the same port for TCP
     taken = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    taken.bind(("127.0.0.1", 0))
+    taken.bind((host, 0))
     port = taken.getsockname()[1]
-    with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port} for UDP: address already in use"):
-        listen_both("127.0.0.1", port)
-    listen("127.0.0.1", port)[0].close()
+    with pytest.raises(ListenError, match=f"cannot listen on {host}:{port} for UDP: address already in use"):
+        listen_both(host, port)
+    listen(host, port)[0].close()
 
 
 def test_another_free_port_is_tried_when_the_first_is_taken_for_udp(

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +36,8 @@ NEVER_WAIT = (
     r"preadv2\(.*RWF_NOWAIT\)",
 )
 """What the loop's thread may ask, of a file system that keeps an open file's inode in memory (linux/cached.py)."""
+
+UNFINISHED = " <unfinished ...>"
 
 CALLS = (
     "open,openat,openat2,stat,lstat,newfstatat,statx,fstat,access,faccessat,faccessat2,getdents64,pread64,preadv,"
@@ -141,12 +143,26 @@ def traced(loop_name: str, site: Path, tmp_path: Path) -> Iterator[tuple[Server,
         server.kill()
 
 
+def whole_calls(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Each thread's calls in strace's *lines*, those in one piece which another thread's call cut in two."""
+    calls, begun = [], {}
+    for line in lines:
+        thread, call = line.split(maxsplit=1)
+        if call.endswith(UNFINISHED):
+            begun[thread] = call.removesuffix(UNFINISHED)
+            continue
+        if resumed := re.match(r"<\.\.\. \w+ resumed>", call):
+            call = begun.pop(thread, "") + call[resumed.end() :]
+        calls.append((thread, call))
+    return calls
+
+
 def test_the_kernel_sees_no_call_of_the_main_thread_that_may_wait(traced: tuple[Server, int, Path]) -> None:
     server, main_thread, log = traced
     visit(server.connect)
     text = log.read_text()
     served = text[text.index("accept4(") :].splitlines()
-    calls = [line.split(maxsplit=1) for line in served if "accept4" not in line]
+    calls = whole_calls(line for line in served if "accept4" not in line)
     of_files = [call for thread, call in calls if thread == str(main_thread)]
     # libuv holds /dev/null in reserve for want of descriptors; an allocator maps memory of no file.
     known = ("/dev/null", "MAP_ANONYMOUS")
