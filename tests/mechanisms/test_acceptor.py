@@ -166,6 +166,31 @@ def test_who_is_not_admitted_is_closed(loop_factory: LoopFactory, peers: ExitSta
     run(main, loop_factory, peers)
 
 
+def test_a_protocol_that_cannot_be_made_costs_its_own_connection_only(
+    loop_factory: LoopFactory, peers: ExitStack
+) -> None:
+    made: list[Greeter] = []
+    reported: list[object] = []
+
+    def fail_once() -> Greeter:
+        made.append(Greeter())
+        return made[1]  # the first time, there is none
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+        acceptor = Acceptor(listen("127.0.0.1", 0), fail_once)
+        first, second = connect(acceptor, peers), connect(acceptor, peers)  # accepted in one round
+        acceptor.start()
+        assert await receive(first) == b""
+        assert await receive(second) == b"hello"
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+    assert [type(error) for error in reported] == [IndexError]
+
+
 def test_a_paused_acceptor_leaves_peers_in_the_backlog_until_started(
     loop_factory: LoopFactory, peers: ExitStack
 ) -> None:
