@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -392,7 +392,8 @@ def test_a_killed_parent_leaves_no_process(shell: Shell, *, also_children: bool)
             pids.append(int(server.stdout.wait_for(r"zygote (\d+)")[1]))
         server.send_signal(signal.SIGKILL)
         for pid in pids if also_children else []:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has seen that its parent is gone
+                os.kill(pid, signal.SIGKILL)
         await_end(*pids)
     finally:
         server.kill()
