@@ -21,10 +21,11 @@ _DAY = rb"(?P<day>[0-9]{2})"
 _TIME = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _YEAR = rb"(?P<year>[0-9]{4})"
 
+# Left to `re`, which compiles one when it is first needed, and keeps it: the second and third are relics.
 _FORMS = (
-    re.compile(_DAY_NAME + rb", " + _DAY + rb" " + _MONTH + rb" " + _YEAR + rb" " + _TIME + rb" GMT"),
-    re.compile(_DAY_NAME_L + rb", " + _DAY + rb"-" + _MONTH + rb"-(?P<year>[0-9]{2}) " + _TIME + rb" GMT"),
-    re.compile(_DAY_NAME + rb" " + _MONTH + rb" (?P<day>[0-9]{2}| [0-9]) " + _TIME + rb" " + _YEAR),
+    _DAY_NAME + rb", " + _DAY + rb" " + _MONTH + rb" " + _YEAR + rb" " + _TIME + rb" GMT",
+    _DAY_NAME_L + rb", " + _DAY + rb"-" + _MONTH + rb"-(?P<year>[0-9]{2}) " + _TIME + rb" GMT",
+    _DAY_NAME + rb" " + _MONTH + rb" (?P<day>[0-9]{2}| [0-9]) " + _TIME + rb" " + _YEAR,
 )
 """IMF-fixdate, rfc850-date, asctime-date. That the day has its right name is not checked: it adds nothing."""
 
@@ -54,7 +55,7 @@ def parse_date(value: bytes, now: float) -> int | None:
     *now* gives a year of two digits its century: a date that appears to be more than 50 years ahead is in the past.
     """
     for form in _FORMS:
-        match = form.fullmatch(value)
+        match = re.fullmatch(form, value)
         if match is not None:
             return _seconds(match, now)
     return None

@@ -7,7 +7,7 @@ and is the last event of its connection.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast, overload
 
 from aiolsp.http1.grammar import Pair
 
@@ -19,11 +19,13 @@ HTTP_1_0: Version = (1, 0)
 HTTP_1_1: Version = (1, 1)
 
 
-class _Get(Protocol):
-    @overload
-    def __call__(self, name: bytes, /) -> bytes | None: ...
-    @overload
-    def __call__(self, name: bytes, default: _Default, /) -> bytes | _Default: ...
+if TYPE_CHECKING:
+
+    class _Get(Protocol):
+        @overload
+        def __call__(self, name: bytes, /) -> bytes | None: ...
+        @overload
+        def __call__(self, name: bytes, default: _Default, /) -> bytes | _Default: ...
 
 
 class Fields:
@@ -43,7 +45,7 @@ class Fields:
             first = dict(reversed(pairs))
         self._first = first
         self._pairs = pairs
-        self.get = cast(_Get, first.get)
+        self.get = cast("_Get", first.get)
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Each value of *name* (in lower case), in order."""

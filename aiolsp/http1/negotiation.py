@@ -20,10 +20,11 @@ _CODING = re.compile(
 )
 """One element of Accept-Encoding: a token or ``*``, and its weight."""
 
-_HTML = re.compile(rb"(?:text/html|application/xhtml\+xml)[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
-_JSON = re.compile(rb"application/json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
-_WEIGHT = re.compile(rb";[ \t]*q=" + _QVALUE + rb"[ \t]*(?=;|\Z)", re.IGNORECASE)
-_WEIGHT_NAME = re.compile(rb";[ \t]*q=", re.IGNORECASE)
+# Left to `re`, which compiles one when it is first needed, and keeps it: few servers look at Accept.
+_HTML = rb"(?is)(?:text/html|application/xhtml\+xml)[ \t]*(?:;.*)?"
+_JSON = rb"(?is)application/json[ \t]*(?:;.*)?"
+_WEIGHT = rb"(?i);[ \t]*q=" + _QVALUE + rb"[ \t]*(?=;|\Z)"
+_WEIGHT_NAME = rb"(?i);[ \t]*q="
 
 _UNLISTED_IDENTITY = 0.5
 """Weight of identity where nothing names it: acceptable, but less wanted than any coding that is."""
@@ -75,15 +76,15 @@ def accepts_json(accept: bytes | None) -> bool:
     return _names(accept, _JSON)
 
 
-def _names(accept: bytes | None, kind: re.Pattern[bytes]) -> bool:
+def _names(accept: bytes | None, kind: bytes) -> bool:
     elements = (element.strip(b" \t") for element in (accept or b"").split(b","))
-    return any(kind.fullmatch(element) is not None and _media_weight(element) > 0 for element in elements)
+    return any(re.fullmatch(kind, element) is not None and _media_weight(element) > 0 for element in elements)
 
 
 def _media_weight(element: bytes) -> int:
-    match = _WEIGHT.search(element)
+    match = re.search(_WEIGHT, element)
     if match is None:
-        return 0 if _WEIGHT_NAME.search(element) else 1000
+        return 0 if re.search(_WEIGHT_NAME, element) else 1000
     return _thousandths(match["q"])
 
 

@@ -29,10 +29,10 @@ from aiolsp.sansio.timers import IdleTimer, Timer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
-from aiolsp.websrv.exchange import Exchange
 from aiolsp.websrv.transfer import Transfer
 
 if TYPE_CHECKING:
+    from aiolsp.websrv.exchange import Exchange
     from aiolsp.websrv.ready import ReadyAnswer
     from aiolsp.websrv.service import Service
 

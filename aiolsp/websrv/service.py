@@ -26,7 +26,6 @@ from aiolsp.websettings import Settings
 from aiolsp.website import open_log, pages_of
 from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.clock import SecondClock
-from aiolsp.websrv.exchange import Exchange
 from aiolsp.websrv.ready import LARGEST, ReadyAnswer, ReadyAnswers
 from aiolsp.websrv.turns import Turns
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from aiolsp.websrv.answering import Answering
     from aiolsp.websrv.cgi import Gateway
     from aiolsp.websrv.connection import HttpConnection
+    from aiolsp.websrv.exchange import Exchange
 
 STUCK = 0.5
 """Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
