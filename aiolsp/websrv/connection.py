@@ -37,6 +37,7 @@ from aiolsp.http1.states import ParseState
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.answering import FLUSH, NO_TIMER, NOTHING_HOT, Answering
+from aiolsp.websrv.ready import more_than_a_head
 from aiolsp.websrv.turns import LEAST
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class HttpConnection(Answering):
         self._input: deque[bytes | memoryview] = deque()
         self._events: deque[Event] = deque()
         self._fresh = True
-        # Whether the last packet held several requests. Then the next will, and is not tried as one head.
+        # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
         self._pipelines = False
 
     # Protocol interface
@@ -85,7 +86,7 @@ class HttpConnection(Answering):
     def data_received(self, data: bytes) -> None:
         """Answer at once what was answered a moment ago; else go the long way."""
         ready = self._hot.get(data)
-        if ready is None and self._hot and not self._pipelines:
+        if ready is None and self._hot and not (self._pipelines and more_than_a_head(data)):
             ready = self._service.ready.find(data)
         if ready is not None:
             ready.hits += 1

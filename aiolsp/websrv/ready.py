@@ -3,8 +3,8 @@
 Facts: within one second the answers to equal requests are equal bytes (clock.py). A busy client's requests are often
 equal to the byte; those of many clients differ, but mostly in fields that decide nothing (http1/sieve.py).
 Decision: one table, of packets that were one head, and of what the sieve leaves of them. A packet is looked up as it
-came, then by its rest, as if it were one head; then head by head, if it begins with several. What is not found is for
-the request machine: this table knows answers, and no grammar.
+came, then by its rest, as if it were one head; then head by head, if it begins with several, and equal ones in a row at
+once. What is not found is for the request machine: this table knows answers, and no grammar.
 Price: the answers and heads of a second stay in memory, up to the bounds below.
 """
 
@@ -115,3 +115,8 @@ class ReadyAnswers:
         """The second is over."""
         self.table.clear()
         self._size = self._packets = 0
+
+
+def more_than_a_head(packet: bytes) -> bool:
+    """Whether something follows the first head of *packet*."""
+    return 0 <= packet.find(END) < len(packet) - len(END)

@@ -145,6 +145,19 @@ def ready_hits(host: Host) -> int:
     return hits
 
 
+def test_one_request_after_several_is_still_looked_up_by_its_rest(host: Host) -> None:
+    peer, _ = host.connect()
+    with peer:
+        for turn in range(50):  # in most of them, no second ends
+            before = ready_hits(host)
+            peer.sendall(request("/file.txt") * 2)
+            assert read_reply(peer).status == read_reply(peer).status == 200
+            assert exchange(peer, "/file.txt", f"X: {turn}").status == 200
+            if ready_hits(host) - before == 3:
+                return
+    pytest.fail("never")
+
+
 @pytest.mark.parametrize("rest", [b"X: y\r\n\r\n", b" folded\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
 def test_nothing_wrong_hides_behind_a_known_head(host: Host, rest: bytes) -> None:
     peer, _ = host.connect()
