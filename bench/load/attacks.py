@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 STEP = 0.002
@@ -46,14 +47,23 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 PIECE = b"x" * 65536
 
+KIB = 1024
+
+FEW = 25
+"""Connections at a time of attacks that are about what is asked for."""
+
+UNREAD = 16 * KIB
+"""Bytes that the kernel may keep for a connection on which both sides take what comes."""
+
+FULL = 640 * KIB
+"""The same where both stop: what it takes to send and to be read, in packets as small as a window of SMALL_BUFFER."""
+
 LONG = (1 << 20) // len(PIECE)
 """Pieces of a head of 1 MiB."""
 
 Address = tuple[str, int]
 
 Steps = Generator[Any, None, None]
-
-KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -65,12 +75,18 @@ class Attack:
     count: int
     allowance: int
     steps: Callable[[Address, int], Steps]
+    unread: int = UNREAD
+
+    @property
+    def connections(self) -> int:
+        """How many are open at a time; for each of them, the kernel may keep *unread* bytes."""
+        return self.count if self.allowance else FEW
 
 
 def run(attack: Attack, address: Address, parent: Connection) -> None:
     """Attack until *parent* closes; says so before, and at the end how many steps it took."""
     # What is measured is the server, not who comes first on a processor that both kinds of clients share.
-    os.nice(10)
+    yield_to_others(os.getpid())
     steps = attack.steps(address, attack.count)
     parent.send("begun")
     begin = time.monotonic()
@@ -81,6 +97,18 @@ def run(attack: Attack, address: Address, parent: Connection) -> None:
             done += 1
         parent.recv()
         parent.send(done / ((time.monotonic() - begin) / STEP))
+
+
+def yield_to_others(pid: int, *, session: bool = False) -> None:
+    """Have the threads of the process *pid* run when nothing else wants their processor (SCHED_IDLE, sched(7)).
+
+    The kernel may share a processor among sessions first: if *pid* has a *session* of its own, that yields as well.
+    """
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
+    if session:
+        with suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 def request(path: str, *fields: str, method: str = "GET") -> bytes:
@@ -190,11 +218,12 @@ def ranges(address: Address, count: int) -> Steps:
 
 
 def missing(address: Address, count: int) -> Steps:
-    """Requests for paths that are not there, each another one."""
-    return asking(address, (request(f"/missing/{number}") for number in itertools.count()), count)
+    """Requests for paths that are not there, each another one, and none that the kernel has been asked for before."""
+    once = os.urandom(4).hex()
+    return asking(address, (request(f"/{once}-{number}") for number in itertools.count()), count)
 
 
-def asking(address: Address, requests: Iterator[bytes], count: int, connections: int = 25) -> Steps:
+def asking(address: Address, requests: Iterator[bytes], count: int, connections: int = FEW) -> Steps:
     """Requests, on a few connections in turn; what comes back is dropped."""
     with ExitStack() as stack:
         peers = deque(stack.enter_context(connect(address)) for _ in range(connections))
@@ -235,12 +264,12 @@ def long_heads(address: Address, count: int) -> Steps:
 ATTACKS = (
     Attack("heads", "dribbled heads", 2_000, 16 * KIB, dribbled_heads),
     Attack("bodies", "dribbled bodies", 2_000, 16 * KIB, dribbled_bodies),
-    Attack("files", "files never read", 2_000, 16 * KIB, never_read_files),
-    Attack("answers", "answers never read", 2_000, 16 * KIB, never_read_answers),
+    Attack("files", "files never read", 2_000, 16 * KIB, never_read_files, FULL),
+    Attack("answers", "answers never read", 2_000, 16 * KIB, never_read_answers, FULL),
     Attack("idle", "idle connections", 5_000, 8 * KIB, idle),
     Attack("resets", "connects and resets", 10_000, 0, resets),
-    Attack("pipelines", "pipelines of 10,000 never read", 100, 512 * KIB, pipelines),
+    Attack("pipelines", "pipelines of 10,000 never read", 100, 512 * KIB, pipelines, FULL),
     Attack("ranges", "requests for 10,000 ranges", 400, 0, ranges),
-    Attack("long-heads", "heads of 1 MiB", 400, 0, long_heads),
+    Attack("long-heads", "heads of 1 MiB", 400, 0, long_heads, FULL),
     Attack("missing", "different missing paths", 10_000, 0, missing),
 )
