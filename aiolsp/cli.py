@@ -114,6 +114,8 @@ def port_number(text: str) -> int:
 
 def host_name(text: str) -> str:
     """A host name or address from a command line, whose labels the resolver can take. Raises ArgumentTypeError."""
+    if text.isascii() and all(0 < len(label) < 64 for label in text.split(".")):
+        return text  # which is all that the codec asks of a plain name, but it loads its tables for a millisecond
     try:
         text.encode("idna")
     except UnicodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
 import importlib.util
 import os
@@ -15,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiolsp.catalog import PROGRAMS
 from aiolsp.cli import (
@@ -185,6 +188,20 @@ def test_a_port_is_read(text: str) -> None:
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         port_number(text)
+
+
+def taken_by(codec: Callable[[str], object], text: str) -> bool:
+    """Whether *codec* takes *text*."""
+    try:
+        codec(text)
+    except (UnicodeError, argparse.ArgumentTypeError):
+        return False
+    return True
+
+
+@given(st.lists(st.sampled_from(["", "a", "b-9", "x" * 63, "x" * 64, "b\xfc", "%:"]), max_size=4).map(".".join))
+def test_a_host_is_what_the_codec_takes(text: str) -> None:
+    assert taken_by(host_name, text) == taken_by(codecs.getencoder("idna"), text)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "::1", "::", "localhost", "", "bücher.example", "fe80::1%lo"])
