@@ -92,7 +92,7 @@ def _parse_path(form: TargetForm, path_and_query: bytes, authority: bytes | None
     path, mark, query = path_and_query.partition(b"?")
     # What stands before the first slash is empty, and no segment.
     names = path.split(b"/")[1:]
-    if b"%" in path:
+    if path.find(b"%") >= 0:  # bytes try whether what is looked for "in" them is a number first
         names = [_ESCAPE.sub(lambda escape: unhexlify(escape[1]), name) for name in names]
         if any(b"\0" in name for name in names):
             return None

@@ -32,6 +32,8 @@ _PLACE = os.O_PATH | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 """O_NONBLOCK means nothing to regular files and directories, but for one under a lease: EAGAIN instead of a wait."""
 
+_NO_NAMES = frozenset({b"", b".", b".."})
+
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -53,11 +55,11 @@ class Opened(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
 
-def walk(root: int, segments: Sequence[bytes], follow_symlinks: bool) -> int:
-    """The place that *segments* name from *root* down, not yet open for reading. Raises OSError."""
-    if follow_symlinks or not segments:
-        return os.open(b"/".join(segments) or b".", _PLACE, dir_fd=root)
-    return _walk(root, segments)
+def walk(root: int, path: bytes, follow_symlinks: bool) -> int:
+    """The place that *path* leads to from *root* down, not yet open for reading. Raises OSError."""
+    if follow_symlinks:
+        return os.open(path, _PLACE, dir_fd=root)
+    return _walk(root, path.split(b"/"))
 
 
 def open_beneath(
@@ -65,7 +67,7 @@ def open_beneath(
     segments: Sequence[bytes],
     *,
     follow_symlinks: bool = False,
-    look_up: Callable[[int, Sequence[bytes], bool], int] = walk,
+    look_up: Callable[[int, bytes, bool], int] = walk,
 ) -> Opened:
     """The regular file or directory that *segments* name, from the directory *root* down, open for reading.
 
@@ -75,10 +77,11 @@ def open_beneath(
     (empty, dots, with a slash or NUL), a link not to be followed, a FIFO, a device, a socket. Raises PermissionError
     for what this process may not look up or read, Exhausted, and OSError for a broken disk. No message names a file.
     """
-    if any(segment in (b"", b".", b"..") or b"/" in segment or b"\0" in segment for segment in segments):
+    path = b"/".join(segments)
+    if path.count(b"/") >= max(len(segments), 1) or path.count(b"\0") or not _NO_NAMES.isdisjoint(segments):
         raise _missing()
     try:
-        place = look_up(root, segments, follow_symlinks)
+        place = look_up(root, path or b".", follow_symlinks)
         try:
             return _reopen(place)
         finally:

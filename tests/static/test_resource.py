@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -430,10 +430,10 @@ def test_whatever_is_not_in_memory_nothing_is_answered_and_nothing_stays_open(
     known = root.load(wanted)
     look_up = cached.look_up
 
-    def look(fd: int, segments: Sequence[bytes], follow_symlinks: bool) -> int:
-        if segments[-1] == name:
+    def look(fd: int, path: bytes, follow_symlinks: bool) -> int:
+        if path.endswith(b"/" + name):
             raise NotCached
-        return look_up(fd, segments, follow_symlinks)
+        return look_up(fd, path, follow_symlinks)
 
     monkeypatch.setattr(resource_module._CachedRoot, "_look_up", staticmethod(look))
     assert root.load_cached(wanted, known) is None
