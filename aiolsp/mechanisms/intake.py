@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TypeAlias
 
 from aiolsp.linux.channel import BIRTH, CONNECTION, LEAVING, READY, REFUSED, TAKEN, Channel
-from aiolsp.linux.listener import Address
+from aiolsp.linux.listener import Address, stream_socket
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver
@@ -108,7 +108,7 @@ def be_child(serve: Serve, loop: str, payload: bytes, descriptors: list[int]) ->
 
     async def main() -> None:
         channel = Channel(socket.socket(fileno=descriptors[0]))
-        listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
+        listeners = [stream_socket(socket.socket(fileno=descriptor)) for descriptor in descriptors[1:]]
         for listener in listeners:
             listener.setblocking(False)
         with closing(channel):

@@ -269,6 +269,22 @@ def test_a_round_takes_its_budget_and_leaves_the_rest() -> None:
         assert close_all(accept_once_ready(listener, 3)) == 2
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_what_is_accepted_knows_its_family_and_type(tmp_path: Path, family: socket.AddressFamily) -> None:
+    [listener] = (
+        [listen_unix(str(tmp_path / "s"))]
+        if family == socket.AF_UNIX
+        else listen("127.0.0.1" if family == socket.AF_INET else "::1", 0)
+    )
+    with listener, socket.socket(family) as peer:
+        peer.connect(listener.getsockname())
+        [(connection, _)] = accept_once_ready(listener).connections
+        with connection, socket.socket(fileno=os.dup(connection.fileno())) as plain:
+            for known in (listener, connection):
+                assert (known.family, known.type) == (plain.family, plain.type) == (family, socket.SOCK_STREAM)
+                assert {"family", "type"} <= vars(type(known)).keys()  # and does not look them up
+
+
 def test_what_is_accepted_does_not_block() -> None:
     with listening("127.0.0.1") as [listener], connect(listener.getsockname()):
         [(connection, _)] = accept_once_ready(listener).connections
