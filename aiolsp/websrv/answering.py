@@ -131,7 +131,8 @@ class Answering(asyncio.Protocol):
 
     def _stream(self, request: Request, answer: Answer) -> None:
         try:
-            transfer = Transfer(self.transport, self._service.pool, answer, self.streamed)
+            service = self._service
+            transfer = Transfer(self.transport, service.pool, service.turns, answer, self.streamed)
         except OSError as error:
             answer.close()
             self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))

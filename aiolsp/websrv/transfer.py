@@ -4,19 +4,21 @@ Facts
     - uvloop has no ``loop.sendfile``, and neither loop lets ``add_writer`` watch the descriptor of a transport.
     - A duplicate of that descriptor may be watched and written to; it shares O_NONBLOCK. What the transport still has
       in its own buffer would then be overtaken.
-    - sendfile(2) to a non-blocking socket never waits for the client, but it does wait for the disk.
+    - sendfile(2) to a non-blocking socket never waits for the client, but it does wait for the disk. Two hand-overs
+      between threads cost as much as to send half a MiB.
 Consequence
-    Not before the transport's buffer is empty may a file follow; and each sendfile(2) belongs in a thread, held for as
-    long as the disk needs and not as long as the client.
+    Not before the transport's buffer is empty may a file follow. And a sendfile(2) belongs in a thread, held for as
+    long as the disk needs and not as long as the client, but for what is in memory.
 Decision
     The write buffer's limit is set to 0, so that "resume writing" means "empty". Then: a pool thread sends until the
-    socket is full, the loop waits until it is writable again, and so on, over a duplicate that this object owns.
+    socket is full. The loop waits until it is writable again, over a duplicate that this object owns, and sends the
+    next piece by itself if all of it is in memory (linux/resident.py), or has a thread do it; and so on.
     Before each piece the file is looked at again: one that was truncated or written to since is not sent on.
     Until the client has shown that it reads, the kernel takes little for it (linux/unsent.py).
 Price
-    Two hand-overs between threads for each socket buffer of bytes. A file that is written to in place within its last
-    piece may still arrive mixed, since the kernel sends its pages, not a copy; a file that is replaced (renamed over)
-    never does.
+    A file that is not in memory, or is somebody else's, costs two hand-overs for each socket buffer of bytes. A file
+    that is written to in place within its last piece may still arrive mixed, since the kernel sends its pages, not a
+    copy; a file that is replaced (renamed over) never does.
 """
 
 from __future__ import annotations
@@ -28,13 +30,21 @@ from collections import deque
 from collections.abc import Callable
 
 from aiolsp.linux import unsent
+from aiolsp.linux.resident import can_tell, is_resident
 from aiolsp.linux.sendfile import FileChanged, FileSlice, SendProgress, send_file
 from aiolsp.mechanisms.threads import HalfSyncPool
 from aiolsp.static.answer import Answer
 from aiolsp.tracing import trace
+from aiolsp.websrv.turns import Turns
 
 BURST = 4 << 20
 """Bytes that one job sends at the most before others in the pool get their turn."""
+
+PIECE = 2 << 20
+"""Bytes that the loop's thread sends at a time, at the most, in 0.2 ms; nginx's sendfile_max_chunk is 2 MiB as well."""
+
+EVENT = 64 * 1024
+"""Bytes that count as one of the events that all connections share in a turn of the loop."""
 
 
 class Transfer:
@@ -45,16 +55,27 @@ class Transfer:
     """
 
     def __init__(
-        self, transport: asyncio.Transport, pool: HalfSyncPool, answer: Answer, done: Callable[[bool], None]
+        self,
+        transport: asyncio.Transport,
+        pool: HalfSyncPool,
+        turns: Turns,
+        answer: Answer,
+        done: Callable[[bool], None],
     ) -> None:
         self.sent = 0
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._pool = pool
+        self._turns = turns
         self._answer = answer
         self._done = done
         self._pieces = deque(answer.pieces)
         self._in_thread = self._busy = self._watching = self._abandoned = False
+        # Of the file, whether the loop may ask what is in memory; of the client, whether it reads.
+        self._can_tell: bool | None = None
+        self._reads = False
+        # Bytes that the socket took the last time: there is no need to look much further ahead.
+        self._taken = 0
         self._out: socket.socket = transport.get_extra_info("socket").dup()
         unsent.bound(self._out)
 
@@ -94,7 +115,10 @@ class Transfer:
     def _send_in_thread(self, piece: FileSlice) -> SendProgress:
         self._in_thread = True
         try:
-            return send_file(self._out.fileno(), piece, BURST)
+            progress = send_file(self._out.fileno(), piece, BURST)
+            if self._can_tell is None and progress.rest is not None:
+                self._can_tell = can_tell(piece.fd)
+            return progress
         finally:
             self._in_thread = False
 
@@ -106,36 +130,63 @@ class Transfer:
                 self._release()
             return
         error = job.exception()
-        if error is not None:
-            if not isinstance(error, (FileChanged, OSError)):
-                self._loop.call_exception_handler({"message": "sending a file failed", "exception": error})
-            if trace.on:
-                trace.event("!", "sendfile", fd=self._out.fileno(), why=f"cut: {error}")
-            self._end(False)
+        if error is None:
+            self._go_on(job.result())
+        else:
+            self._cut(error)
+
+    def _writable(self) -> None:
+        """The client has read: send more, here if it is in memory."""
+        if not self._reads:
+            self._reads = True
+            unsent.set_free(self._out)
+        piece = self._pieces[0]
+        assert isinstance(piece, FileSlice)
+        size = min(piece.length, 2 * self._taken, PIECE, self._turns.left * EVENT)
+        if not (self._can_tell and is_resident(piece.fd, piece.offset, size)):
+            self._unwatch()
+            self.begin()
             return
-        progress = job.result()
+        try:
+            progress = send_file(self._out.fileno(), piece, size)
+        except Exception as error:
+            self._cut(error)
+            return
+        self._turns.spend(progress.sent // EVENT)
+        self._go_on(progress)
+
+    def _go_on(self, progress: SendProgress) -> None:
         self.sent += progress.sent
+        self._taken = max(progress.sent, EVENT)
         if trace.on:
             why = "the socket is full: wait until it is writable" if progress.full else ""
             trace.event(">", "sendfile", fd=self._out.fileno(), size=progress.sent, why=why)
         if self._abandoned:
             self._end(False)
-            return
-        if progress.rest is None:
+        elif progress.rest is None:
             self._pieces.popleft()
+            self._unwatch()
+            self.begin()
         else:
             self._pieces[0] = progress.rest
-        if progress.full:
-            self._loop.add_writer(self._out.fileno(), self._writable)
-            self._watching = True
-        else:
-            self.begin()
+            self._watch()
 
-    def _writable(self) -> None:
-        self._loop.remove_writer(self._out.fileno())
-        self._watching = False
-        unsent.set_free(self._out)
-        self.begin()
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._loop.add_writer(self._out.fileno(), self._writable)
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._watching = False
+            self._loop.remove_writer(self._out.fileno())
+
+    def _cut(self, error: BaseException) -> None:
+        if not isinstance(error, (FileChanged, OSError)):
+            self._loop.call_exception_handler({"message": "sending a file failed", "exception": error})
+        if trace.on:
+            trace.event("!", "sendfile", fd=self._out.fileno(), why=f"cut: {error}")
+        self._end(False)
 
     def _end(self, complete: bool) -> None:
         self._release()
@@ -144,8 +195,6 @@ class Transfer:
         self._done(complete)
 
     def _release(self) -> None:
-        if self._watching:
-            self._loop.remove_writer(self._out.fileno())
-            self._watching = False
+        self._unwatch()
         self._out.close()
         self._answer.close()

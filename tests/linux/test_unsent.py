@@ -12,8 +12,8 @@ import pytest
 
 from aiolsp.linux import unsent
 
-WINDOW = 64 * 1024
-"""Bytes: more than a peer with the least receive buffer makes room for."""
+WINDOW = 128 * 1024
+"""Bytes: more than a peer with the least receive buffer makes room for, and than one segment of loopback."""
 
 
 @contextmanager

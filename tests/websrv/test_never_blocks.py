@@ -34,14 +34,20 @@ NEVER_WAIT = (
     r"newfstatat\(\d+<.*>, \"\"",
     r"fstat\(",
     r"preadv2\(.*RWF_NOWAIT\)",
+    r"mmap\(NULL, \d+, PROT_READ, MAP_SHARED, \d+<.*>, ",
+    r"mincore\(",
+    r"sendfile\(",
 )
-"""What the loop's thread may ask, of a file system that keeps an open file's inode in memory (linux/cached.py)."""
+"""What the loop's thread may ask, of a file system that keeps an open file's inode in memory (linux/cached.py).
+
+A sendfile it may not but after a look (linux/resident.py).
+"""
 
 UNFINISHED = " <unfinished ...>"
 
 CALLS = (
     "open,openat,openat2,stat,lstat,newfstatat,statx,fstat,access,faccessat,faccessat2,getdents64,pread64,preadv,"
-    "preadv2,readlink,readlinkat,sendfile,splice,copy_file_range,mmap,fsync"
+    "preadv2,readlink,readlinkat,sendfile,splice,copy_file_range,mmap,mincore,fsync"
 )
 
 
@@ -168,6 +174,8 @@ def test_the_kernel_sees_no_call_of_the_main_thread_that_may_wait(traced: tuple[
     known = ("/dev/null", "MAP_ANONYMOUS")
     waits = [call for call in of_files if not any(re.match(pattern, call) for pattern in NEVER_WAIT)]
     assert [call for call in waits if not any(word in call for word in known)] == []
+    looks = [call.split("(")[0] for call in of_files if call.startswith(("mincore(", "sendfile("))]
+    assert all(looks[number - 1] == "mincore" for number, name in enumerate(looks) if name == "sendfile")
     of_threads = " ".join(call for thread, call in calls if thread != str(main_thread))
     for name in ("openat(", "fstat(", "pread64(", "getdents64(", "sendfile("):
         assert name in of_threads or (name == "fstat(" and "newfstatat(" in of_threads)
