@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from aiolsp.websrv.server import WebServer
-
 __all__ = ["WebServer"]
 
+if TYPE_CHECKING:
+    from aiolsp.websrv.server import WebServer
+else:
 
-def __getattr__(name: str) -> object:
-    # When it is asked for (PEP 562), so that the program has a say in how its modules are loaded: see __main__.py.
-    if name == "WebServer":
-        from aiolsp.websrv.server import WebServer
+    def __getattr__(name: str) -> object:
+        # When it is asked for (PEP 562), so that the program has a say in how its modules are loaded: see __main__.py.
+        if name == "WebServer":
+            from aiolsp.websrv.server import WebServer
 
-        return WebServer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return WebServer
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

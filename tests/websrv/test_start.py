@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import aiolsp.websrv
 from harness import Shell
 from webclient import exchange
 
@@ -56,3 +59,32 @@ def test_the_first_answer_waits_for_nothing_that_it_does_not_need(shell: Shell, 
     modules = loaded(server.stderr.whole())
     assert "aiolsp.static.resource" in modules
     assert not {name: why for name, why in DEAR.items() if name in modules}
+
+
+def run(script: str) -> None:
+    """Run *script* in an interpreter of its own."""
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_garbage_collector_is_at_work_once_all_is_loaded() -> None:
+    run(
+        "import contextlib, gc, runpy, sys\n"
+        "sys.argv[1:] = ['--version']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    runpy.run_module('aiolsp.websrv', run_name='__main__', alter_sys=True)\n"
+        "assert 'aiolsp.websrv.server' in sys.modules and gc.isenabled() and gc.get_freeze_count()"
+    )
+
+
+def test_who_takes_the_program_for_a_module_keeps_his_garbage_collector_as_it_is() -> None:
+    run(
+        "import gc; gc.disable()\n"
+        "import aiolsp.websrv.__main__\n"
+        "assert not gc.isenabled() and not gc.get_freeze_count()"
+    )
+
+
+def test_the_package_loads_its_server_when_it_is_asked_for_it() -> None:
+    run("import sys, aiolsp.websrv; assert 'asyncio' not in sys.modules; aiolsp.websrv.WebServer")
+    with pytest.raises(AttributeError, match=r"'aiolsp\.websrv' has no attribute 'Webserver'"):
+        _ = aiolsp.websrv.Webserver  # type: ignore[attr-defined]
