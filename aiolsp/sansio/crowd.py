@@ -19,6 +19,7 @@ class Crowd:
 
     def __init__(self, most: int, most_of_one: int, tally: Tally | None = None) -> None:
         self._most = most
+        self._with_spare = most + SPARE
         self._most_of_one = most_of_one
         self._tally: Tally = LocalTally() if tally is None else tally
 
@@ -27,7 +28,7 @@ class Crowd:
         host = host_of(peer)
         # Counted before it is compared: of two that join two workers at one moment, each sees the other.
         self._tally.add(host)
-        return self.present <= self._most and self._tally.of(host) <= self._most_of_one
+        return self._tally.in_all <= self._most and self._tally.of(host) <= self._most_of_one
 
     def leave(self, peer: Any) -> None:
         """One less."""
@@ -41,7 +42,7 @@ class Crowd:
     @property
     def has_room(self) -> bool:
         """Whether one more may join, if only to be told that it is one too many."""
-        return self.present < self._most + SPARE
+        return self._tally.in_all < self._with_spare
 
 
 def host_of(peer: Any) -> str:

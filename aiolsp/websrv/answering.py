@@ -68,14 +68,15 @@ class Answering(asyncio.Protocol):
         self._hot = NOTHING_HOT
         self._output: list[bytes] = []
         self._output_size = 0
+        limits = service.settings.limits
         now = self._time()
-        self._patience = Patience(service.settings.limits, now)
+        self._patience = Patience(limits, now)
         self._full = self._clogged = self._awaits_disk = False
         self._ended = self._closing = False
         self._transfer: Transfer | None = None
         self._exchange: Exchange | None = None
         self._sending: tuple[Request, int] | None = None
-        self._timer: Timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
+        self._timer: Timer = IdleTimer(now + limits.idle_timeout, self._timed_out, self._deadline)
         # Request
         self._request: Request | None = None
         self._keep_alive = True

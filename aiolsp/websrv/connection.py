@@ -78,7 +78,7 @@ class HttpConnection(Answering):
         self.peer = transport.get_extra_info("peername")
         self._service.timers.add(self._timer)
         if self._service.join(self):
-            self._rest()
+            self._hot = self._service.ready.table
         else:
             self.refuse(ProtocolError(503, "too many connections"))
             self._flush()

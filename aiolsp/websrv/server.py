@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from functools import partial
 
 from aiolsp.linux.listener import Address
 from aiolsp.mechanisms.acceptor import Acceptor
@@ -56,7 +57,7 @@ class WebServer:
             service = self._service = Service(document_root, self.settings)
             undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
-        self._acceptor = Acceptor(listeners, lambda: HttpConnection(service), admit=lambda *_: service.admits())
+        self._acceptor = Acceptor(listeners, partial(HttpConnection, service), admit=service.admits)
         self._acceptor.start()
         self._closing = None
         return self

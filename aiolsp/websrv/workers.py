@@ -27,6 +27,7 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 from aiolsp.linux.listener import Address
 from aiolsp.mechanisms.intake import Intake
@@ -101,5 +102,5 @@ class Workers:
             log.error("cannot serve %s: %s", self._root, reason)
             raise SystemExit(1) from None
         service.publish()
-        await intake.run(lambda: HttpConnection(service), admit=lambda *_: service.admits())
+        await intake.run(partial(HttpConnection, service), admit=service.admits)
         await finish(service, self._settings.grace)
