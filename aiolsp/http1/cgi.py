@@ -321,7 +321,7 @@ class ResponseBody:
             fields.append((b"Transfer-Encoding", b"chunked"))
         elif head.length is not None and carries_body(head.status):
             fields.append((b"Content-Length", b"%d" % head.length))
-        return HeadTemplate(ResponseHead(head.status, tuple(fields)))
+        return HeadTemplate(ResponseHead(head.status), *fields)
 
     def data(self, output: bytes) -> bytes:
         """*output* as it goes out."""

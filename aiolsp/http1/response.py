@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
@@ -38,6 +38,7 @@ _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x
 """field-value (RFC 9110 section 5.5): no CR, LF, NUL or other control, no white space at either end."""
 
 _ADDED_LATER = frozenset({b"date", b"connection"})
+_ADDED_TWICE = "a head template adds Date and Connection itself"
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
@@ -68,11 +69,14 @@ class HeadTemplate:
 
     __slots__ = ("_constant",)
 
-    def __init__(self, head: ResponseHead) -> None:
-        """Raises ValueError as ``serialize_head`` does, and for a Date or Connection among the fields."""
-        if not _ADDED_LATER.isdisjoint([name.lower() for name, _ in head.fields]):
-            raise ValueError("a head template adds Date and Connection itself")
-        self._constant = head.serialize().removesuffix(b"\r\n") + b"Date: "
+    def __init__(self, head: ResponseHead, *own: Field) -> None:
+        """*head* is what many answers have in common, which is kept as bytes; *own* are the fields of this one alone.
+
+        Raises ValueError as ``serialize_head`` does, and for a Date or Connection among the fields.
+        """
+        self._constant = _common_part(head) + _field_lines(head.status, own) + b"Date: "
+        if not _ADDED_LATER.isdisjoint([name.lower() for name, _ in own]):
+            raise ValueError(_ADDED_TWICE)
 
     def render(self, date: bytes, connection: bytes = PERSISTENT) -> bytes:
         """The head at *date* (``dates.format_date``), ended by *connection*: PERSISTENT, KEEP_ALIVE or CLOSE."""
@@ -92,20 +96,30 @@ def check_field(name: bytes, value: bytes) -> None:
         raise ValueError(f"invalid value for field {name.decode('ascii')}: {value!r}")
 
 
-def serialize_head(status: int, fields: Iterable[Field], *, version: bytes = b"HTTP/1.1") -> bytes:
+def serialize_head(status: int, fields: Sequence[Field], *, version: bytes = b"HTTP/1.1") -> bytes:
     """Status line, *fields* in their order, and the empty line.
 
     *version* is the server's own, whatever the request's was (RFC 9110 section 6.2). Raises ValueError for a field that
     cannot be sent, and for one that announces a body where none may follow (section 8.6; 304 may, but need not).
     """
-    bodiless = not carries_body(status)
-    lines = [b"%b %d %b\r\n" % (version, status, REASONS.get(status, b""))]
-    for name, value in fields:
-        lines.append(_field_line(name, value))
-        if bodiless and name.lower() in _NEVER_WITHOUT_BODY:
-            raise ValueError(f"a {status} response has no body, so no {name.decode('ascii')}")
-    lines.append(b"\r\n")
+    return b"%b %d %b\r\n%b\r\n" % (version, status, REASONS.get(status, b""), _field_lines(status, fields))
+
+
+def _field_lines(status: int, fields: Sequence[Field]) -> bytes:
+    lines = [_field_line(name, value) for name, value in fields]
+    if not carries_body(status):
+        for name, _ in fields:
+            if name.lower() in _NEVER_WITHOUT_BODY:
+                raise ValueError(f"a {status} response has no body, so no {name.decode('ascii')}")
     return b"".join(lines)
+
+
+@lru_cache(maxsize=64)
+def _common_part(head: ResponseHead) -> bytes:
+    """Status line and fields, without the empty line."""
+    if not _ADDED_LATER.isdisjoint([name.lower() for name, _ in head.fields]):
+        raise ValueError(_ADDED_TWICE)
+    return head.serialize().removesuffix(b"\r\n")
 
 
 @lru_cache(maxsize=128)

@@ -113,17 +113,18 @@ def _partial(resource: Resource, selected: tuple[ByteRange, ...] | NoRange) -> A
     if len(selected) == 1:
         only = selected[0]
         told = (b"Content-Range", content_range(only, resource.size))
-        head = ResponseHead(206, (*resource.fields, told, (b"Content-Length", b"%d" % only.length)))
-        return Answer(206, HeadTemplate(head), _pieces(resource, only.start, only.length), only.length, resource)
+        length = (b"Content-Length", b"%d" % only.length)
+        head = HeadTemplate(ResponseHead(206, resource.common), *resource.own, told, length)
+        return Answer(206, head, _pieces(resource, only.start, only.length), only.length, resource)
     boundary = os.urandom(16).hex().encode()
     parts = multipart(selected, resource.size, resource.content_type, boundary)
     kind = (b"Content-Type", multipart_type(boundary))
     others = tuple(pair for pair in resource.fields if pair[0] != b"Content-Type")
-    head = ResponseHead(206, (kind, *others, (b"Content-Length", b"%d" % parts.length)))
+    head = HeadTemplate(ResponseHead(206), kind, *others, (b"Content-Length", b"%d" % parts.length))
     pieces: list[bytes | FileSlice] = []
     for part in parts.pieces:
         pieces += [part] if isinstance(part, bytes) else _pieces(resource, part.start, part.length)
-    return Answer(206, HeadTemplate(head), tuple(pieces), parts.length, resource)
+    return Answer(206, head, tuple(pieces), parts.length, resource)
 
 
 def _pieces(resource: Resource, start: int, length: int) -> tuple[bytes | FileSlice, ...]:
@@ -137,7 +138,7 @@ def _pieces(resource: Resource, start: int, length: int) -> tuple[bytes | FileSl
 
 
 def _bodiless(status: int, fields: tuple[Field, ...], resource: Resource) -> Answer:
-    return Answer(status, HeadTemplate(ResponseHead(status, fields)), (), 0, resource)
+    return Answer(status, HeadTemplate(ResponseHead(status), *fields), (), 0, resource)
 
 
 def _kept(resource: Resource) -> tuple[Field, ...]:

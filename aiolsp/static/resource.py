@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 HTML = b"text/html; charset=utf-8"
 
+_SUFFIXES = tuple(SIBLINGS.values())
+
 WELL_KNOWN = b".well-known"
 """The one dot name that is meant to be asked for (RFC 8615)."""
 
@@ -56,29 +58,36 @@ class Identity(NamedTuple):
 class Resource:
     """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
 
-    *fields* are all but Content-Length and those of ranges. Only a file has an *identity* and *validators*; one with a
+    Its *fields* are all but Content-Length and those of ranges: the *common* ones, that others have as well, and its
+    *own*. Only a file has an *identity* and *validators*; one with a
     body too may be kept and sent again. A *repeatable* page depends on nothing but the target: it may be sent again to
     who asks for the same a moment later. Whoever holds it calls ``close``.
     """
 
     status: int
-    fields: tuple[Field, ...]
+    common: tuple[Field, ...]
     size: int
     body: bytes | None = None
     fd: int = -1
     identity: Identity | None = None
     validators: Validators | None = None
+    own: tuple[Field, ...] = ()
     content_type: bytes = HTML
     keepable: bool = False
     repeatable: bool = False
     _whole: HeadTemplate | None = field(default=None, repr=False)
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """What an answer says of it, whichever part of it is sent."""
+        return self.common + self.own
+
+    @property
     def whole(self) -> HeadTemplate:
         """The head of an answer that sends all of it, made when first needed."""
         if self._whole is None:
             length = (b"Content-Length", b"%d" % self.size)
-            self._whole = HeadTemplate(ResponseHead(self.status, (*self.fields, length)))
+            self._whole = HeadTemplate(ResponseHead(self.status, self.common), *self.own, length)
         return self._whole
 
     def close(self) -> None:
@@ -115,6 +124,7 @@ class DocumentRoot:
         self._probed = False
         self._cached: _CachedRoot | None = None
         self.common = common_fields(policy)
+        self._of_kinds: dict[tuple[bytes, bytes, bool], tuple[Field, ...]] = {}
 
     def close(self) -> None:
         """Close the directory."""
@@ -170,8 +180,10 @@ class DocumentRoot:
         """Whether names as these are served at all."""
         if self.scripts is not None and segments and segments[0] in self.scripts.names:
             return False
+        if self.policy.dotfiles:
+            return True
         visible = segments[1:] if segments[:1] == (WELL_KNOWN,) else segments
-        return self.policy.dotfiles or not any(name.startswith(b".") for name in visible)
+        return (b"/" + b"/".join(visible)).find(b"/.") < 0
 
     def _directory(self, fd: int, wanted: Wanted, known: Resource | None) -> Resource:
         segments = wanted.target.segments
@@ -196,28 +208,22 @@ class DocumentRoot:
         """The file *opened*, or its better sibling; takes over the descriptor."""
         self._probe(opened)
         name = segments[-1]
-        content_type = media_type(name)
-        fields = [*self.common, (b"Content-Type", content_type), (b"Accept-Ranges", b"bytes")]
-        if self.policy.cache_control is not None:
-            fields.append((b"Cache-Control", self.policy.cache_control))
+        varies = not name.endswith(_SUFFIXES)
         coding = b""
-        if not name.endswith(tuple(SIBLINGS.values())):
-            fields.append((b"Vary", b"Accept-Encoding"))
+        if varies:
             opened, coding = self._variant(segments, opened, wanted.accept_encoding)
-        if coding:
-            fields.append((b"Content-Encoding", coding))
         identity = Identity.of(opened.status, coding)
         if known is not None and known.identity == identity:
             os.close(opened.fd)
             return known
+        content_type = media_type(name)
+        common = self._fields_of_kind(content_type, coding, varies)
         validators = Validators.of_file(identity.size, identity.mtime_ns, identity.inode, coding)
-        fields.append((b"ETag", validators.etag))
+        own: tuple[Field, ...] = ((b"ETag", validators.etag),)
         if validators.last_modified <= time.time():
             # RFC 9110 8.8.2.1: a time in the future would make every copy look older than it is.
-            fields.append((b"Last-Modified", format_date(validators.last_modified)))
-        resource = Resource(
-            200, tuple(fields), identity.size, None, opened.fd, identity, validators, content_type=content_type
-        )
+            own = (*own, (b"Last-Modified", format_date(validators.last_modified)))
+        resource = Resource(200, common, identity.size, None, opened.fd, identity, validators, own, content_type)
         if identity.size <= self.small:
             try:
                 self._read(resource)
@@ -225,6 +231,21 @@ class DocumentRoot:
                 resource.close()
                 raise
         return resource
+
+    def _fields_of_kind(self, content_type: bytes, coding: bytes, varies: bool) -> tuple[Field, ...]:
+        """What is said of all files of a kind, of which there are as many as media types and codings."""
+        kind = (content_type, coding, varies)
+        fields = self._of_kinds.get(kind)
+        if fields is None:
+            fields = (*self.common, (b"Content-Type", content_type), (b"Accept-Ranges", b"bytes"))
+            if self.policy.cache_control is not None:
+                fields += ((b"Cache-Control", self.policy.cache_control),)
+            if varies:
+                fields += ((b"Vary", b"Accept-Encoding"),)
+            if coding:
+                fields += ((b"Content-Encoding", coding),)
+            self._of_kinds[kind] = fields
+        return fields
 
     def _variant(self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes | None) -> tuple[Opened, bytes]:
         """The compressed sibling that the client likes best, unless it is older than the file; else the file."""

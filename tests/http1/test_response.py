@@ -15,6 +15,7 @@ from aiolsp.http1.response import (
     KEEP_ALIVE,
     PERSISTENT,
     REASONS,
+    Field,
     HeadTemplate,
     ResponseHead,
     carries_body,
@@ -96,6 +97,31 @@ def test_a_template_without_fields_is_a_head_too() -> None:
 def test_a_template_takes_no_field_that_it_adds(name: bytes) -> None:
     with pytest.raises(ValueError, match="itself"):
         HeadTemplate(ResponseHead(200, ((name, b"x"),)))
+    with pytest.raises(ValueError, match="itself"):
+        HeadTemplate(ResponseHead(200), (name, b"x"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([200, 204, 304]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"Content-Length", b"ETag", b"X-A", b"Date", b"bad name"]),
+            st.sampled_from([b"", b"1", b"x y", b"a\r\nb: c"]),
+        ),
+        max_size=4,
+    ),
+    st.integers(0, 4),
+)
+def test_fields_of_its_own_are_as_good_as_those_of_the_head(status: int, fields: list[Field], cut: int) -> None:
+    def made(head: ResponseHead, *own: Field) -> bytes | None:
+        try:
+            return HeadTemplate(head, *own).render(DATE)
+        except ValueError:
+            return None
+
+    together = made(ResponseHead(status, tuple(fields)))
+    assert made(ResponseHead(status, tuple(fields[:cut])), *fields[cut:]) == together
 
 
 @settings(max_examples=300, deadline=None)
