@@ -66,10 +66,14 @@ class ReadyAnswers:
         *closes*: the request asks for the connection to be closed after it.
         """
         rest = self._rest(head)
-        self._size += len(rest) + len(payload)
+        known = self.table.get(rest)
+        self._size += len(rest) + len(payload) if known is None else len(payload) - len(known.payload)
         if self._size > SIZE:
             return
-        self.table[rest] = ReadyAnswer(status, payload, record, closes)
+        if known is None:
+            self.table[rest] = ReadyAnswer(status, payload, record, closes)
+        else:  # the head came in pieces, which are not looked up
+            known.status, known.payload, known.record = status, payload, record
 
     def find(self, packet: bytes) -> ReadyAnswer | None:
         """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""

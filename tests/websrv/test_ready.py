@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,15 @@ def test_runs_are_what_one_look_up_after_the_other_finds(heads: list[bytes], los
     assert all(ready is answers.find(head) for head, ready, _ in runs)
 
 
+def test_an_answer_that_is_kept_again_is_the_newer_one_and_counts_on(answers: ReadyAnswers) -> None:
+    ready = answers.find(OTHER)
+    assert ready is not None
+    ready.hits = 5
+    answers.keep(HEAD, 200, b"newer")
+    assert answers.find(OTHER) is ready and answers.table[OTHER] is ready
+    assert ready.payload == b"newer" and ready.hits == 5
+
+
 def test_a_head_past_the_limits_is_none_of_ours(answers: ReadyAnswers) -> None:
     assert found(answers, HEAD.replace(b"X: y", b"X: y\r\nY: z\r\nZ: y")) == []
     assert found(answers, HEAD.replace(b"X: y", b"X: " + b"y" * 200)) == []
@@ -137,6 +147,22 @@ def test_many_heads_in_any_packets_have_the_answers_of_the_long_way(host: Host) 
                 body = reply.body if not reply.fields.get("content-type", "").startswith("multipart") else b""
                 assert expected.setdefault(question, (*told, body)) == (*told, body)
             turn += 1
+
+
+def test_a_packet_that_ends_anywhere_in_a_run_has_the_same_answers(host: Host) -> None:
+    questions = [("/file.txt", 200)] * 5 + [("/missing", 404)] * 3 + [("/file.txt", 200)]
+    heads = [request(target) for target, _ in questions]
+    edges = [len(b"".join(heads[:count])) for count in range(len(heads) + 1)]
+    data = b"".join(heads)
+    peer, served = host.connect()
+    with peer:
+        for end in (edge + near for edge in edges for near in range(-2, 3)):
+            for piece in (data[: max(end, 0)], data[max(end, 0) :]):
+                host.call(partial(served.data_received, piece))
+            for _, status in questions:
+                assert read_reply(peer).status == status
+        assert ready_hits(host)
+        assert host.service.metrics.requests_total == len(questions) * len(edges) * 5
 
 
 def ready_hits(host: Host) -> int:
