@@ -6,9 +6,17 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from aiolsp.linux.listener import Address, bound_unsent, format_address, listen, listen_unix
+from aiolsp.linux.listener import (
+    Address,
+    bound_unsent,
+    format_address,
+    listen,
+    listen_unix,
+    remove_stale_socket,
+)
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
 
@@ -78,11 +86,16 @@ def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = Fals
     return listeners
 
 
-def leave(host: str, port: int, unix: str | None) -> None:
-    """After the last listener there is closed: remove what is left of it in the file system."""
+def leave(listeners: Iterable[socket.socket], unix: str | None) -> None:
+    """Close *listeners*, if they are not yet, and remove what is left at *unix*. May be called again.
+
+    What another server has put there by now is that one's: it may have been started while this one was finishing.
+    """
+    for listener in listeners:
+        listener.close()
     if unix is not None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unix)
+        with contextlib.suppress(OSError):
+            remove_stale_socket(unix)
 
 
 def url_of(address: Address) -> str:

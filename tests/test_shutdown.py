@@ -1,11 +1,17 @@
-"""Stopped at any moment: every program, on every shell, while clients connect, talk, stay half-way and leave.
+"""Stopped at any moment: every program, on every shell, while it starts, and while clients connect, talk and leave.
 
-Moments are delays after the ready line, swept because no event tells the one that hurts; nothing waits for luck: what
-is asserted holds at each of them. websrv has its own sweep, since it owes more: tests/websrv/test_stopped_anywhere.py.
+Moments of a start are what it does (tests/interrupted.py). Moments of a talk are delays after the ready line, swept
+because no event tells the one that hurts; nothing waits for luck: what is asserted holds at each of them. websrv has a
+sweep of its own for these, since it owes more: tests/websrv/test_stopped_anywhere.py.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +22,8 @@ from pathlib import Path
 import pytest
 
 import faults
+import interrupted
+from aiolsp.cli import EXIT_INTERRUPTED
 from harness import DEADLINE, Server, Shell, receive_to_end
 from orphans import adopting_orphans
 
@@ -128,4 +136,38 @@ def test_a_program_that_is_told_to_stop_leaves_nothing_and_cuts_nothing(
         crowd.join()
     assert [received for received in crowd.received if not talk.whole(received)] == []
     orphans()
+    faults.wait_until(lambda: faults.shared_memory() <= before, "shared memory gone")
+
+
+# While it starts
+
+STARTS = {name: (2, (*TALKS[name].options, "--port", 0)) for name in TALKS} | {
+    "websrv": (4, ("--unix", "socket")),
+    "websrv by workers": (6, ("--unix", "socket", "--workers", 2)),
+}
+"""How many moments, and which options."""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_program_that_is_told_to_stop_before_it_is_ready_leaves_nothing_and_says_nothing(
+    shell: Shell, name: str, cgi_dir: Path, tmp_path: Path
+) -> None:
+    moments, options = STARTS[name]
+    program, *_ = name.split()
+    if name == "cgisrv":
+        options = (*options, "--cgi-dir", cgi_dir)
+    _, _, module, *words = shell.command(program, "" if program == "websrv" else "server", *options)
+    if program == "websrv":
+        module += ".__main__"
+    before = faults.shared_memory()
+    command = [sys.executable, interrupted.__file__, module, str(moments), *words]
+    paths = os.pathsep.join((os.getcwd(), *sys.path))
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, timeout=DEADLINE
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(told) >= 4, done.stderr.decode()
+    # Before its handlers are there, SIGTERM kills and Ctrl-C interrupts; with them, it is a server that was stopped.
+    ends = {signal.SIGTERM: (0, -signal.SIGTERM), signal.SIGINT: (0, EXIT_INTERRUPTED)}
+    assert [each for each in told if each[2] not in ends[each[0]] or each[3:] != ["", []]] == []
     faults.wait_until(lambda: faults.shared_memory() <= before, "shared memory gone")

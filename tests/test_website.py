@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,13 @@ def test_what_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
-def test_a_unix_socket_is_removed_once_and_an_address_is_not_touched(tmp_path: Path) -> None:
+def test_a_unix_socket_is_closed_and_removed_once(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     (listener,) = listen_at("", 0, path)
-    with listener:
-        assert url_of(listener.getsockname()) == f"unix:{path}"
+    assert url_of(listener.getsockname()) == f"unix:{path}"
     for _ in range(2):
-        leave("", 0, path)
-    leave("127.0.0.1", 80, None)
-    assert not list(tmp_path.iterdir())
+        leave([listener], path)
+    assert listener.fileno() < 0 and not list(tmp_path.iterdir())
 
 
 def test_an_address_is_a_url() -> None:
@@ -47,3 +46,16 @@ def test_an_address_is_a_url() -> None:
         with listener:
             host, port = listener.getsockname()
             assert url_of((host, port)) == f"http://127.0.0.1:{port}/"
+
+
+def test_a_unix_socket_of_another_server_stays(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    ours = listen_at("", 0, path)
+    os.unlink(path)
+    theirs = listen_at("", 0, path)
+    leave(ours, path)
+    assert (tmp_path / "socket").is_socket()
+    leave(theirs, path)
+    (tmp_path / "socket").write_text("a file")
+    leave([], path)
+    assert (tmp_path / "socket").read_text() == "a file"

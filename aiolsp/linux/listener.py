@@ -143,13 +143,31 @@ def listen_unix(path: str, *, backlog: int = BACKLOG) -> socket.socket:
     """
     listener = stream_socket(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
     try:
-        _remove_stale_socket(path)
+        remove_stale_socket(path)
         listener.bind(path)
         listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise _explain(error, path) from None
     return listener
+
+
+def remove_stale_socket(path: str) -> None:
+    """Remove the socket at *path* if nobody listens there any more; nothing if there is none.
+
+    Asked by connect(2): neither the name nor the inode, which may be given to another, tells whose it is by now. Raises
+    OSError if a live server (EADDRINUSE), or anything else than a socket, is there.
+    """
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "a file that is not a socket is there")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def accept_ready(listener: socket.socket, budget: int = 64) -> Accepted:
@@ -225,19 +243,6 @@ def _bind(family: int, kind: int, protocol: int, address: Any, *, reuse_port: bo
         bound.close()
         raise
     return bound
-
-
-def _remove_stale_socket(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "a file that is not a socket is there")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        if probe.connect_ex(path) == errno.ECONNREFUSED:
-            os.unlink(path)
-        else:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _explain(error: OSError, address: str) -> ListenError:

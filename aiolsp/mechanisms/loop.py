@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import Any, TypeVar
+
+from aiolsp.mechanisms.signals import signals_held
 
 T = TypeVar("T")
 
@@ -32,12 +36,12 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 def run(main: Coroutine[Any, Any, T], *, loop: str = "auto") -> T:
     """Run *main* to its end on a new loop and return its result.
 
-    No event-loop policy is touched (they are deprecated since 3.14), so that embedding programs keep theirs.
+    No event-loop policy is touched (they are deprecated since 3.14), so that embedding programs keep theirs. Ctrl-C may
+    come before *main* has begun, but not while the loop is made: half of one complains of itself.
     """
-    try:
-        factory = loop_factory(loop)
-    except LoopUnavailable:
-        main.close()
-        raise
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+    with closing(main):
+        runner = asyncio.Runner(loop_factory=loop_factory(loop))
+        with signals_held(signal.SIGINT):
+            runner.get_loop()
+        with runner:
+            return runner.run(main)

@@ -13,6 +13,8 @@ Facts (CPython 3.11 to 3.13, uvloop 0.23, this kernel)
     - uvloop refuses SIGCHLD (libuv keeps it for its subprocesses), and replacing that handler by ``signal.signal``
       makes ``Process.wait()`` hang. A child's pidfd is readable when it ends, beside any SIGCHLD handler.
     - The kernel keeps one pending bit for a signal: equal signals coalesce before anybody sees them.
+    - A signal that comes between the loop's registration and ours, or between the loop's removal and the handler that
+      was there before, meets the no-op or the default. One that is blocked meanwhile is pending, and comes afterwards.
 Consequence
     The loop's table is right for waking up and wrong as the only record; it must be left as it was found, and never
     asked for what it cannot give. Ends of children are to be taken from pidfds.
@@ -20,6 +22,8 @@ Decision
     `SignalReceiver` registers with the loop, then puts a recording Python handler in the place of the no-op, and sets
     the same wake-up descriptor again with ``warn_on_full_buffer=False``. The byte wakes; the handler records. A full
     socketpair is readable, so the loop runs, and so does the handler: nothing that differs is lost, nothing is printed.
+    The signals are blocked while handlers change. Within the block they are not, whoever had blocked them before: what
+    was pending comes as an event, so that a program may make something first that a signal must not leave behind.
     `wait_child` and `ChildWatcher` reap one child each by its pidfd. Where the loop refuses SIGCHLD, `watch_child`
     names the children whose end shall count as one.
 Price
@@ -37,7 +41,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -49,6 +53,19 @@ UNCATCHABLE = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 STOP = frozenset({signal.SIGINT, signal.SIGTERM})
 """What asks a program to end, and so must not be lost between two handlers."""
+
+
+@contextlib.contextmanager
+def signals_held(*numbers: int) -> Iterator[None]:
+    """The signals *numbers* wait till the end of the block, or for a `SignalReceiver` within it.
+
+    It is for what must be made before there is a loop, and be removed whatever comes meanwhile.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class SignalReceiver(AsyncIterator[signal.Signals]):
@@ -73,11 +90,17 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._open = True
-        for number in self.numbers:
-            previous = signal.getsignal(number)
-            if self._register(number):
-                self._previous[number] = previous
-        _allow_full_wakeup_fd()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.numbers)
+        try:
+            for number in self.numbers:
+                previous = signal.getsignal(number)
+                if self._register(number):
+                    self._previous[number] = previous
+            _allow_full_wakeup_fd()
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            raise
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -85,8 +108,10 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         self._wake.set()
         if self._children is not None:
             self._children.close()
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.numbers)
         for number, handler in self._previous.items():
             self._restore(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         if not STOP & self._received:
             for number in STOP & set(self._arrived):
                 signal.raise_signal(number)

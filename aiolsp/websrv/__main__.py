@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from aiolsp.cli import execute
 from aiolsp.mechanisms.loop import run
-from aiolsp.mechanisms.signals import SignalReceiver
+from aiolsp.mechanisms.signals import SignalReceiver, signals_held
 from aiolsp.websettings import (
     Listening,
     Settings,
@@ -36,12 +37,16 @@ if TYPE_CHECKING:
     from aiolsp.websrv.workers import Workers
 
 
+SUPERVISED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What several processes are told by one that watches over them."""
+
+
 async def serve(where: Listening, settings: Settings) -> None:
     """Serve until a signal asks to stop, then finish what is in flight; a second signal cuts it."""
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
-    async with SignalReceiver(*stop_signals()) as signals:
+    async with SignalReceiver(*stop_signals()) as signals, contextlib.AsyncExitStack() as stack:
         with explained(where.directory):
-            await server.__aenter__()
+            await stack.enter_async_context(server)
         # Nothing that is there by now goes: the garbage collector need not look at it again and again.
         gc.freeze()
         announce(server.addresses, server.url, server.root)
@@ -62,23 +67,24 @@ def serve_by_workers(where: Listening, settings: Settings, loop: str) -> None:
 
     with explained(where.directory):
         close_root(open_root(where.directory, settings))
-    address = where.host, where.port, where.unix
-    listeners = listen_at(*address, reuse_port=where.accept == "reuseport")
-    try:
-        workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept, loop=loop)
-        run(_supervise(workers, where), loop=loop)
-    finally:
-        leave(*address)
+    with signals_held(*SUPERVISED):
+        listeners = listen_at(where.host, where.port, where.unix, reuse_port=where.accept == "reuseport")
+        try:
+            workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept, loop=loop)
+            run(_supervise(workers, where), loop=loop)
+        finally:
+            leave(listeners, where.unix)
 
 
 async def _supervise(workers: Workers, where: Listening) -> None:
-    async with SignalReceiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    async with SignalReceiver(*SUPERVISED) as signals:
         announce(workers.addresses, url_of(workers.addresses[0]), where.directory, processes=where.workers)
         await workers.run(signals)
 
 
 def _start(options: argparse.Namespace) -> None:
     where, settings = listening(options), settings_of(options)
+    raise_descriptor_limit()
     if where.workers > 1:
         serve_by_workers(where, settings, options.loop)
     else:
@@ -87,7 +93,6 @@ def _start(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the web server; the exit status."""
-    raise_descriptor_limit()
     return execute(web_parser(), argv, _start)
 
 

@@ -40,6 +40,7 @@ class WebServer:
         self.settings = settings or Settings()
         self.addresses: list[Address] = []
         self._where = host, port, unix
+        self._unix = unix
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -51,9 +52,8 @@ class WebServer:
         with contextlib.ExitStack() as undo:
             document_root = open_root(self.root, self.settings, small=self.settings.cache_file)
             undo.callback(close_root, document_root)
-            listeners = listen_at(*self._where)
-            for listener in listeners:
-                undo.callback(listener.close)
+            listeners = self._listeners = listen_at(*self._where)
+            undo.callback(leave, listeners, self._unix)
             service = self._service = Service(document_root, self.settings)
             undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
@@ -78,7 +78,7 @@ class WebServer:
 
     async def _close(self, grace: float) -> None:
         await self._acceptor.finish()
-        leave(*self._where)
+        leave(self._listeners, self._unix)
         await finish(self._service, grace)
 
 

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from aiolsp.mechanisms.signals import ChildWatcher, SignalReceiver, wait_child
+from aiolsp.mechanisms.signals import ChildWatcher, SignalReceiver, signals_held, wait_child
 from harness import DEADLINE
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
@@ -80,6 +81,46 @@ def test_it_is_an_iterator_that_ends_with_its_block(loop_factory: Factory) -> No
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
+
+
+def test_a_signal_that_comes_while_handlers_change_is_not_lost(
+    loop_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = signal.signal
+
+    def install_too_late(number: int, handler: Any) -> Any:
+        if isinstance(getattr(handler, "__self__", None), SignalReceiver):
+            signal.raise_signal(number)  # the loop's no-op is there, and ours is not yet
+        return install(number, handler)
+
+    async def main() -> None:
+        monkeypatch.setattr(signal, "signal", install_too_late)
+        async with SignalReceiver(signal.SIGUSR1, signal.SIGTERM) as signals:
+            assert sorted(await receive(signals, 2)) == [signal.SIGUSR1, signal.SIGTERM]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_signals_that_are_held_come_to_a_receiver_or_at_the_end_of_the_block(loop_factory: Factory) -> None:
+    came: list[int] = []
+
+    async def main() -> None:
+        async with SignalReceiver(signal.SIGUSR1, signal.SIGUSR2) as signals:
+            assert await receive(signals, 1) == [signal.SIGUSR1]
+        signal.raise_signal(signal.SIGUSR1)
+        assert not came
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: came.append(number))
+    try:
+        with signals_held(signal.SIGUSR1):
+            signal.raise_signal(signal.SIGUSR1)
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(main())
+            assert not came
+        assert came == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_signal_taken_by_another_thread_wakes_a_sleeping_loop(loop_factory: Factory) -> None:

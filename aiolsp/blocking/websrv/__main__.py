@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.server import WebServer
@@ -24,19 +24,15 @@ from aiolsp.websettings import (
 )
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 
-if TYPE_CHECKING:
-    from aiolsp.blocking.websrv.workers import Workers
-
 
 def serve(where: Listening, settings: Settings) -> None:
     """Serve until a signal asks to stop, then finish what is in flight; a second signal cuts it."""
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
-    with SelfPipe(*stop_signals()) as signals:
+    with SelfPipe(*stop_signals()) as signals, contextlib.ExitStack() as stack:
         with explained(where.directory):
-            server.__enter__()
+            stack.enter_context(server)
         announce(server.addresses, server.url, server.root)
         server.run(signals)
-        server.close()
 
 
 def serve_by_workers(where: Listening, settings: Settings) -> None:
@@ -46,23 +42,19 @@ def serve_by_workers(where: Listening, settings: Settings) -> None:
 
     with explained(where.directory):
         close_root(open_root(where.directory, settings))
-    address = where.host, where.port, where.unix
-    listeners = listen_at(*address, reuse_port=where.accept == "reuseport")
-    try:
-        workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept)
-        _supervise(workers, where)
-    finally:
-        leave(*address)
-
-
-def _supervise(workers: Workers, where: Listening) -> None:
     with SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        announce(workers.addresses, url_of(workers.addresses[0]), where.directory, processes=where.workers)
-        workers.run(signals)
+        listeners = listen_at(where.host, where.port, where.unix, reuse_port=where.accept == "reuseport")
+        try:
+            workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept)
+            announce(workers.addresses, url_of(workers.addresses[0]), where.directory, processes=where.workers)
+            workers.run(signals)
+        finally:
+            leave(listeners, where.unix)
 
 
 def _start(options: argparse.Namespace) -> None:
     where, settings = listening(options), settings_of(options)
+    raise_descriptor_limit()
     if where.workers > 1:
         serve_by_workers(where, settings)
     else:
@@ -71,7 +63,6 @@ def _start(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the web server; the exit status."""
-    raise_descriptor_limit()
     return execute(web_parser(blocking=True), argv, _start)
 
 

@@ -40,6 +40,7 @@ class WebServer:
         self.settings = settings or Settings()
         self.addresses: list[Address] = []
         self._where = host, port, unix
+        self._unix = unix
         self._stopping = self._closed = False
 
     @property
@@ -51,9 +52,8 @@ class WebServer:
         with contextlib.ExitStack() as undo:
             document_root = open_root(self.root, self.settings, small=SMALL)
             undo.callback(close_root, document_root)
-            listeners = listen_at(*self._where)
-            for listener in listeners:
-                undo.callback(listener.close)
+            listeners = self._listeners = listen_at(*self._where)
+            undo.callback(leave, listeners, self._unix)
             service = self._service = Service(document_root, self.settings)
             undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
@@ -84,7 +84,7 @@ class WebServer:
             return
         self._closed = True
         self._acceptor.finish()
-        leave(*self._where)
+        leave(self._listeners, self._unix)
         self._loop.finish(self.settings.grace if grace is None else grace)
 
     def abort(self) -> None:
