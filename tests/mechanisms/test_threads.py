@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from aiolsp.mechanisms import threads
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from harness import DEADLINE
 
@@ -42,10 +43,12 @@ class Gate:
         self.passed += 1
         return result
 
-    def wait_entered(self, count: int) -> None:
-        """Until *count* jobs run."""
-        for _ in range(count):
-            assert self.entered.acquire(timeout=DEADLINE)
+    async def wait_entered(self, count: int) -> None:
+        """Until *count* jobs run; the loop runs meanwhile, which has threads roused."""
+        async with asyncio.timeout(DEADLINE):
+            for _ in range(count):
+                while not self.entered.acquire(blocking=False):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
 
 
 def test_results_exceptions_and_arguments_travel(run: Run) -> None:
@@ -96,11 +99,36 @@ def test_threads_are_started_when_jobs_need_them(run: Run) -> None:
         pool, gate = HalfSyncPool(3, 10, name="needed"), Gate()
         assert threads_named("needed") == 1
         futures = [pool.submit(gate.job) for _ in range(5)]
-        gate.wait_entered(3)
+        await gate.wait_entered(3)
         assert threads_named("needed") == 3 and pool.queued == 2
         gate.opened.set()
         await asyncio.gather(*futures)
         assert await pool.close() and threads_named("needed") == 0
+
+    run(main())
+
+
+def test_one_thread_does_it_all_as_long_as_nothing_waits_for_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(threads, "LONG", DEADLINE)
+        pool = HalfSyncPool(3, 1000, name="quick")
+        assert await asyncio.gather(*(pool.submit(abs, -number) for number in range(500))) == list(range(500))
+        assert threads_named("quick") == 1 and await pool.close()
+
+    run(main())
+
+
+def test_behind_one_that_waits_another_thread_takes_what_comes_and_no_more_than_that(run: Run) -> None:
+    async def main() -> None:
+        pool, gate = HalfSyncPool(3, 10, name="behind"), Gate()
+        stuck = pool.submit(gate.job)
+        await gate.wait_entered(1)
+        for number in range(20):
+            assert await pool.submit(abs, -number) == number
+        assert threads_named("behind") == 2
+        gate.opened.set()
+        await stuck
+        assert await pool.close()
 
     run(main())
 
@@ -126,7 +154,7 @@ def test_a_full_queue_refuses_at_once_and_admits_again_when_a_job_ends(run: Run)
     async def main() -> None:
         pool, gate = HalfSyncPool(2, 3), Gate()
         futures = [pool.submit(gate.job, number) for number in range(5)]
-        gate.wait_entered(2)
+        await gate.wait_entered(2)
         assert (pool.busy, pool.queued) == (2, 3)
         for _ in range(4):
             with pytest.raises(QueueFull, match="2 jobs run and 3 wait"):
@@ -160,7 +188,7 @@ def test_a_job_cancelled_in_the_queue_never_runs_and_frees_its_place(run: Run) -
     async def main() -> None:
         pool, gate, other = HalfSyncPool(1, 2), Gate(), Gate()
         running = pool.submit(gate.job)
-        gate.wait_entered(1)
+        await gate.wait_entered(1)
         for _ in range(100):
             waiting = pool.submit(other.job)
             waiting.cancel()
@@ -181,7 +209,7 @@ def test_a_cancelled_job_that_runs_keeps_its_thread_until_it_ends(run: Run) -> N
     async def main() -> None:
         pool, gate = HalfSyncPool(1, 0), Gate()
         running = pool.submit(gate.job)
-        gate.wait_entered(1)
+        await gate.wait_entered(1)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -246,7 +274,7 @@ def test_closing_cancels_what_waits_and_lets_what_runs_end(run: Run) -> None:
     async def main() -> None:
         pool, gate = HalfSyncPool(1, 5), Gate()
         running, waiting = pool.submit(gate.job, "whole"), pool.submit(gate.job)
-        gate.wait_entered(1)
+        await gate.wait_entered(1)
         closing = asyncio.create_task(pool.close())
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -267,7 +295,7 @@ def test_a_job_that_outlives_the_grace_is_abandoned_and_its_awaiter_told(run: Ru
     async def main() -> None:
         pool = HalfSyncPool(1, 5)
         running = pool.submit(gate.job)
-        gate.wait_entered(1)
+        await gate.wait_entered(1)
         assert not await pool.close(grace=0.01)
         with pytest.raises(asyncio.CancelledError):
             await running
