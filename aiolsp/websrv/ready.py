@@ -107,7 +107,7 @@ class ReadyAnswers:
                 break
             # Who pipelines often asks for the same many times in a row: one look-up does for all of them.
             first, size = start, len(ready.payload)
-            limit = start + len(head) * (most // size + 1)
+            limit = start + len(head) * ((most - 1) // size + 1)
             while start < limit and data.startswith(head, start):
                 start += len(head)
             times = (start - first) // len(head)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiolsp.http1.limits import Limits
@@ -55,6 +55,7 @@ def test_heads_are_answered_from_the_first_to_the_first_that_is_unknown(answers:
 
 
 @given(st.lists(st.sampled_from([HEAD, OTHER, UNKNOWN, LAST]), max_size=12), st.integers(0, 200), st.integers(0, 60))
+@example([HEAD, HEAD], 0, 6)
 def test_runs_are_what_one_look_up_after_the_other_finds(heads: list[bytes], lost: int, most: int) -> None:
     """For any heads, wherever the packet ends, and however much may be answered."""
     answers = ReadyAnswers(Limits())
