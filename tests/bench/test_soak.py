@@ -134,7 +134,6 @@ def test_the_defaults_are_half_an_hour_with_a_kill_each_minute() -> None:
     assert (options.duration, options.every) == (1800 * SECOND, 60 * SECOND)
 
 
-@pytest.mark.timeout(180)
 def test_a_minute_under_load_with_workers_killed_and_replaced_leaves_no_answer_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

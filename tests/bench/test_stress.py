@@ -124,7 +124,7 @@ def test_some_bad_answers_spoil_the_headline_and_not_the_exit_status(serve: Serv
 
 def test_a_server_that_does_not_answer_times_out(serve: Serve, run: Run, client: str) -> None:
     server = serve(first_good(lambda *_: True))
-    result = run(server.url, "-n", 8, "--timeout", "100ms", "--client", client)
+    result = run(server.url, "-n", 8, "--timeout", "1s", "--client", client)
     assert result["errors"] == {"timeout": 8} and result["exit"] == 1
 
 
