@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from aiolsp.linux import unsent
 from aiolsp.linux.listener import (
     Address,
-    bound_unsent,
     format_address,
     listen,
     listen_unix,
@@ -23,12 +23,6 @@ from aiolsp.websettings import Settings
 if TYPE_CHECKING:
     from aiolsp.static.access_log import AccessLog
     from aiolsp.static.pages import Pages
-
-UNSENT = 256 * 1024
-"""Bytes that the kernel keeps for a client besides what is on its way: as many as are written at a time.
-
-Two thousand clients that never read would otherwise take all the memory that the kernel has for TCP.
-"""
 
 
 def open_root(root: str | os.PathLike[str], settings: Settings, *, small: int = 0) -> DocumentRoot:
@@ -82,7 +76,8 @@ def listen_at(host: str, port: int, unix: str | None, *, reuse_port: bool = Fals
     if unix is not None:
         return [listen_unix(unix)]
     listeners = listen(host, port, reuse_port=reuse_port)
-    bound_unsent(listeners, UNSENT)
+    for listener in listeners:
+        unsent.bound(listener)
     return listeners
 
 

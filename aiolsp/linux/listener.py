@@ -24,6 +24,8 @@ import stat
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from aiolsp.linux import unsent
+
 Found: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]"
 """What getaddrinfo(3) gives for one address: family, kind, protocol, canonical name, address."""
 
@@ -114,20 +116,9 @@ def listen_again(listeners: Sequence[socket.socket]) -> list[socket.socket]:
         if not host or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
             raise ValueError("only TCP listeners that were made with reuse_port can have others beside them")
         beside = listen(host, port, reuse_port=True)
-        bound_unsent(beside, listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+        unsent.inherit(listener, beside)
         again += beside
     return again
-
-
-def bound_unsent(listeners: Sequence[socket.socket], size: int) -> None:
-    """Have connections of TCP *listeners* take *size* bytes at the most beyond what is on its way to the client.
-
-    That is TCP_NOTSENT_LOWAT (tcp(7)), which connections inherit. Without it the kernel takes a send buffer full, up to
-    4 MiB, for a client that never reads as well; and once all of them have net.ipv4.tcp_mem together, everybody waits.
-    What is on its way is not counted, so that a long and fast line is kept filled.
-    """
-    for listener in listeners:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
 
 
 def stream_socket(plain: socket.socket) -> socket.socket:

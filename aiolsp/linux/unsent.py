@@ -5,22 +5,25 @@ Facts (tcp(7), tried on this kernel)
       loopback, whose segments are 64 KiB, and up to 4 MiB (tcp_wmem) over any path once the peer has read fast.
     - TCP_NOTSENT_LOWAT counts what the peer's window keeps here: with that many bytes the socket is full, and with less
       than half of them it is writable again.
+    - When the sockets of a machine hold net.ipv4.tcp_mem together, every connection of the machine waits.
+    - A connection inherits TCP_NOTSENT_LOWAT from its listener.
     - For a peer that reads, small pieces are many wake-ups: they double the processor time of 64 MiB over loopback.
 Consequence
-    Two thousand peers that ask for a large file and read nothing are 5 GB for the kernel, and the time that it takes.
-    The bound is for those, and not for good.
+    Two thousand peers that ask for a large file and read nothing are 5 GB for the kernel, and the time that it takes:
+    more than it has for all. The bound is for those, and not for good.
 Decision
-    `bound` a socket before its first file, and `set_free` when it is writable again. The kernel remembers which of the
-    two was done: a socket that was set free stays so, for its next file too.
+    `bound` a listener, and `set_free` a connection when it is writable again in the middle of a file. The kernel
+    remembers which of the two was done: a socket that was set free stays so, for its next file too.
 Price
-    Two system calls for each file that does not go out at once. Who reads UNSENT bytes and then stops has what the
-    kernel allows.
+    A system call for each file that does not go out at once. Who reads UNSENT bytes of a file and then stops has what
+    the kernel allows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterable
 
 UNSENT = 128 * 1024
 """Bytes. The half that is left when the socket is writable again lasts for 0.5 ms at 1 Gbit/s: time to bring more."""
@@ -29,13 +32,22 @@ _FREE = (1 << 31) - 1
 
 
 def bound(sock: socket.socket) -> None:
-    """Let *sock* hold no more than UNSENT bytes beside what its peer makes room for, unless it was set free."""
-    with contextlib.suppress(OSError):  # not TCP: a unix socket has a fixed buffer
-        if not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    """Let *sock*, or the connections to it, hold no more than UNSENT bytes beside what the peer makes room for."""
+    _set(sock, UNSENT)
+
+
+def inherit(listener: socket.socket, others: Iterable[socket.socket]) -> None:
+    """Let *others* bound the same as *listener*."""
+    size = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    for other in others:
+        _set(other, size)
 
 
 def set_free(sock: socket.socket) -> None:
     """The peer of *sock* reads: from now on the kernel's own bounds do."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _FREE)
+    _set(sock, _FREE)
+
+
+def _set(sock: socket.socket, size: int) -> None:
+    with contextlib.suppress(OSError):  # not TCP: a unix socket has a fixed buffer
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)

@@ -77,7 +77,6 @@ class Transfer:
         # Bytes that the socket took the last time: there is no need to look much further ahead.
         self._taken = 0
         self._out: socket.socket = transport.get_extra_info("socket").dup()
-        unsent.bound(self._out)
 
     def begin(self) -> None:
         """The transport may be empty: send what comes next."""

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from aiolsp.linux import listener as module
+from aiolsp.linux import unsent
 from aiolsp.linux.listener import (
     DIED_IN_BACKLOG,
     OVERLOAD,
     Accepted,
     ListenError,
     accept_ready,
-    bound_unsent,
     format_address,
     listen,
     listen_again,
@@ -380,12 +380,13 @@ def test_other_listeners_on_the_same_addresses_share_the_connections() -> None:
 
 def test_connections_and_other_listeners_inherit_what_the_kernel_may_keep_unsent() -> None:
     listeners = listen("127.0.0.1", 0, reuse_port=True)
-    bound_unsent(listeners, 100_000)
+    for listener in listeners:
+        unsent.bound(listener)
     listeners += listen_again(listeners)
     peers = [socket.create_connection(listeners[0].getsockname()) for _ in range(20)]
     accepted = [connection for listener in listeners for connection, _ in accept_ready(listener).connections]
     for each in (*listeners, *accepted):
-        assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 100_000
+        assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == unsent.UNSENT
     assert len(accepted) == len(peers)
     for each in (*listeners, *peers, *accepted):
         each.close()

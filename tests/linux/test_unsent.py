@@ -55,14 +55,6 @@ def test_a_socket_that_is_bounded_takes_no_more_and_once_free_what_it_would_have
         assert bounded + fill(sock, large) > usual - WINDOW
 
 
-def test_a_socket_that_was_set_free_is_not_bounded_again(large: int) -> None:
-    with unread() as sock:
-        unsent.bound(sock)
-        unsent.set_free(sock)
-        unsent.bound(sock)
-        assert fill(sock, large) > unsent.UNSENT + WINDOW
-
-
 def test_a_unix_socket_is_left_as_it_is() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

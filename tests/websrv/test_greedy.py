@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from aiolsp.linux.unsent import UNSENT
 from aiolsp.websettings import Settings
-from aiolsp.website import UNSENT
 from aiolsp.websrv import ready
 from faults import GROWTH, unharmed
 from harness import Server, Shell, receive_exactly, receive_to_end

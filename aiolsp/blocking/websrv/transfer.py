@@ -44,10 +44,6 @@ class Output:
             self._waiting.append(data)
             self.size += len(data)
 
-    def bound(self) -> None:
-        """A file follows: until the client has shown that it reads, let the kernel take little of it."""
-        unsent.bound(self._socket)
-
     def set_free(self) -> None:
         """The client reads."""
         unsent.set_free(self._socket)
@@ -92,7 +88,6 @@ class Transfer:
         self._pieces = deque(answer.pieces)
         self._begin = output.sent + output.size
         self._begun = False
-        output.bound()
 
     @property
     def sent(self) -> int:
