@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import resource
@@ -18,6 +19,9 @@ from aiolsp.mechanisms import acceptor as module
 from aiolsp.mechanisms.acceptor import Acceptor
 
 DEADLINE = 10.0
+
+GRAIN = 0.002
+"""Seconds that a timer may be early, by the clock of its loop: uvloop's counts whole milliseconds."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -36,6 +40,14 @@ class Greeter(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count."""
         self.connected.discard(self)
+
+
+class Passer(asyncio.Protocol):
+    """Closes at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hang up."""
+        transport.close()
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +88,17 @@ async def hang_up() -> None:
     for greeter in list(Greeter.connected):
         greeter.transport.abort()
     await until(lambda: not Greeter.connected)
+
+
+async def let_another_be_served(peers: ExitStack) -> None:
+    """Serve a peer that comes now to another acceptor: whoever could be accepted before has its protocol by then.
+
+    So a test that nobody is accepted can fail, and does not have to wait for a time.
+    """
+    another = Acceptor(listen("127.0.0.1", 0), Passer)
+    another.start()
+    assert await receive(connect(another, peers)) == b""
+    another.close()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -198,8 +221,7 @@ def test_a_paused_acceptor_leaves_peers_in_the_backlog_until_started(
         acceptor = accepting()
         acceptor.pause()
         peer = connect(acceptor, peers)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await let_another_be_served(peers)
         assert not Greeter.connected
         acceptor.start()
         assert await receive(peer) == b"hello"
@@ -226,7 +248,8 @@ def test_a_later_pause_outlasts_an_earlier_one(loop_factory: LoopFactory, peers:
         acceptor.pause(0.01)
         acceptor.pause()
         connect(acceptor, peers)
-        await asyncio.sleep(0.03)  # past the end of the first: what must not happen has no event
+        await asyncio.sleep(0.03)  # timers come in their order: the first pause's would have been before this one
+        await let_another_be_served(peers)
         assert not Greeter.connected
         acceptor.close()
 
@@ -239,11 +262,10 @@ def test_without_descriptors_it_pauses_once_and_then_serves_all(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rounds = 0
+    rounds: list[float] = []
 
     def counted(listener: socket.socket, budget: int) -> Accepted:
-        nonlocal rounds
-        rounds += 1
+        rounds.append(asyncio.get_running_loop().time())
         return accept_ready(listener, budget)
 
     monkeypatch.setattr(module, "accept_ready", counted)
@@ -254,9 +276,10 @@ def test_without_descriptors_it_pauses_once_and_then_serves_all(
         await asyncio.to_thread(str)  # the pool's thread starts while there are descriptors
         waiting = [connect(acceptor, peers) for _ in range(3)]
         with no_descriptor_left():
-            await asyncio.sleep(0.1)
+            await until(lambda: len(rounds) == 5)
             assert not Greeter.connected
-        assert rounds <= 7, "it spins"
+        pauses = [later - earlier for earlier, later in itertools.pairwise(rounds)]
+        assert min(pauses) > 0.02 - GRAIN, "it spins"
         for peer in waiting:
             assert await receive(peer) == b"hello"
         acceptor.close()
@@ -331,7 +354,7 @@ def test_after_wait_closed_no_connection_comes_any_more(
         acceptor.close()
         await acceptor.wait_closed()
         connected = len(Greeter.connected)
-        await asyncio.sleep(0.01)
+        await let_another_be_served(peers)
         assert len(Greeter.connected) == connected
         await hang_up()
 
@@ -344,7 +367,7 @@ def test_closing_during_a_pause_and_twice_is_quiet(loop_factory: LoopFactory, pe
         acceptor.pause(0.001)
         acceptor.close()
         acceptor.close()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # timers come in their order: the end of the pause would have been before this one
 
     run(main, loop_factory, peers)
 
