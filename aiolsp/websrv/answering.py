@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT, HeadTemplate
 from aiolsp.linux.listener import format_address
+from aiolsp.linux.unsent import untaken
 from aiolsp.sansio.timers import IdleTimer, Timer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
@@ -258,6 +259,13 @@ class Answering(asyncio.Protocol):
         else:
             self._close()
 
+    def _part(self) -> None:
+        """Nothing is owed any more: close, but not so that a request on its way resets what the client still reads."""
+        if untaken(self.transport.get_extra_info("socket")):
+            self._finish()
+        else:
+            self._close()
+
     def abort(self) -> None:
         """Close at once, whatever is in flight."""
         self.transport.abort()
@@ -321,6 +329,7 @@ class Answering(asyncio.Protocol):
                 self._service.timers.add(self._timer)
                 self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
             case Phase.IDLE if not self.transport.get_write_buffer_size():
-                self._close()
+                self._service.timers.add(self._timer)
+                self._part()
             case _:
                 self.transport.abort()

@@ -192,7 +192,7 @@ class HttpConnection(Answering):
         if self._owing or not self._parser.between_messages:
             return
         if fresh_too or not self._fresh:
-            self._close()
+            self._part()
 
     # What the exchange asks of it
 

@@ -62,3 +62,11 @@ def test_a_unix_socket_is_left_as_it_is() -> None:
         unsent.set_free(ours)
         ours.sendall(b"x")
         assert theirs.recv(1) == b"x"
+
+
+def test_what_the_peer_has_yet_to_take_is_counted(large: int) -> None:
+    with unread() as sock:
+        assert unsent.untaken(sock) == 0
+        sent = fill(sock, large)
+        assert sent - WINDOW < unsent.untaken(sock) <= sent
+    assert unsent.untaken(sock) == 0, "closed"

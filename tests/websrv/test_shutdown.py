@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+from aiolsp.http1.limits import Limits
+from aiolsp.linux import unsent
+from aiolsp.static import phases
+from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
-from harness import Server, Shell, receive_exactly, receive_to_end, receive_until
+from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import hosted
 
@@ -100,6 +105,45 @@ def test_who_still_reads_the_last_answer_is_let_go_when_it_has(
                 host.call(lambda: None)  # each is a turn of the loop: it has looked for fresh connections by now
             assert b" 200 OK" in begin and len(receive_exactly(peer, 200_000)) == 200_000
             assert receive_to_end(peer) == b""
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["at a stop", "after silence"])
+def test_a_request_that_comes_too_late_resets_no_answer_that_is_still_read(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    monkeypatch.setattr(phases, "LINGER", DEADLINE)
+    content = os.urandom(1_000_000)
+    (tmp_path / "file.bin").write_bytes(content)
+    limits = Limits() if stops else Limits(idle_timeout=1.0)
+    with hosted(shell.name, tmp_path, Settings(threads=1, limits=limits)) as host:
+        peer, served = host.connect(receive_buffer=1 << 15)
+        unsent.set_free(host.socket_of(served))
+        with peer:
+            peer.sendall(request("/file.bin"))
+            if stops:
+                host.wait_until(lambda: unsent.untaken(host.socket_of(served)) > 500_000, "the answer with the kernel")
+                host.wait_until(lambda: host.waits_for(served, Phase.IDLE), "all of it")
+                host.begin_to_stop(20.0)
+            host.wait_until(lambda: host.waits_for(served, Phase.LINGER) or not host.connections(), "no more answers")
+            peer.sendall(request("/file.bin"))
+            assert read_reply(peer).body == content
+            assert receive_to_end(peer) == b""
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["at a stop", "after silence"])
+def test_who_has_read_all_is_not_waited_for(
+    shell: Shell, site: Path, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    monkeypatch.setattr(phases, "LINGER", 2 * DEADLINE)
+    limits = Limits() if stops else Limits(idle_timeout=1.0)
+    with hosted(shell.name, site, Settings(threads=1, limits=limits)) as host:
+        peer, served = host.connect()
+        with peer:
+            assert exchange(peer, "/small.txt").body == SMALL
+            if stops:
+                host.wait_until(lambda: not unsent.untaken(host.socket_of(served)), "the acknowledgement")
+                host.begin_to_stop(2 * DEADLINE)
+            host.wait_until(lambda: not host.connections(), "the connection's end")
 
 
 def test_with_no_grace_at_all_everything_is_cut(shell: Shell, site: Path) -> None:

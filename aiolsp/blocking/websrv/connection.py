@@ -112,7 +112,7 @@ class HttpConnection(HeldSocket):
         if self._owing or not self._parser.between_messages or (self._fresh and not fresh_too):
             self.give_back()
         else:
-            self.close("the server stops")
+            self.part("the server stops")
 
     def _timed_out(self) -> None:
         """The phase has lasted too long; nobody holds the connection, since a held one has no deadline."""
@@ -125,6 +125,9 @@ class HttpConnection(HeldSocket):
             self._service.timers.add(self._timer)
             self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
             self.work(busy=True)
+        elif phase is Phase.IDLE:
+            self._service.timers.add(self._timer)
+            self.part("timed out")
         else:
             self.close("timed out")
 
@@ -161,7 +164,7 @@ class HttpConnection(HeldSocket):
         answer.close()
         self._service.note(self, request, answer.status, size)
         if not self._persists:
-            self._finish()
+            self.finish()
 
     def refuse(self, fault: ProtocolError) -> None:
         """Answer what cannot be understood, or not be served, and close."""
@@ -170,7 +173,7 @@ class HttpConnection(HeldSocket):
         self.output.put(answer.ready)
         self._service.note(self, self._request, answer.status, answer.size)
         self._request = None
-        self._finish()
+        self.finish()
 
     def connection_field(self, request: Request) -> bytes:
         """The end of the head that answers *request*: whether the connection stays open."""
@@ -261,7 +264,7 @@ class HttpConnection(HeldSocket):
             self._keep_alive = self._keep_alive and request.keep_alive
             exchange.run()
             if not self._persists:
-                self._finish()
+                self.finish()
             self._service.pool.resume(self.work)
         except Exception as error:
             self.fail(error)
@@ -316,7 +319,7 @@ class HttpConnection(HeldSocket):
         if complete:
             self._end_transfer(transfer)
             if not self._persists:
-                self._finish()
+                self.finish()
         return complete
 
     def _end_transfer(self, transfer: Transfer) -> None:
@@ -326,7 +329,7 @@ class HttpConnection(HeldSocket):
 
     # Closing
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """The last answer is queued, or was given: what was asked after it is not."""
         self._keep_alive = False
         self._closing = True
@@ -350,7 +353,7 @@ class HttpConnection(HeldSocket):
             if self._cut:
                 raise ConnectionAbortedError("cut")
             if phase is Phase.IDLE and self._service.draining and not self._fresh:
-                self._finish()
+                self.finish()
                 return False
             self._held = False
             self._service.timers.hasten(self._timer, self._deadline())

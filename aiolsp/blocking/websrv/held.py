@@ -33,6 +33,7 @@ from aiolsp.blocking.mechanisms.threads import QueueFull
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address
 from aiolsp.linux.sendfile import FileChanged
+from aiolsp.linux.unsent import untaken
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class HeldSocket:
 
     def turn(self, *, busy: bool) -> None:
         """Do all that can be done without waiting for the client, then let go or close; *busy*: without the disk."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """No answer follows: the next turn half-closes, and reads on until the client closes."""
         raise NotImplementedError
 
     def close(self, why: str) -> None:
@@ -123,6 +128,14 @@ class HeldSocket:
             self.turn(busy=busy)
         except Exception as error:
             self.fail(error)
+
+    def part(self, why: str) -> None:
+        """Nothing is owed any more: close, but not so that a request on its way resets what the client still reads."""
+        if untaken(self._socket):
+            self.finish()
+            self.work(busy=True)
+        else:
+            self.close(why)
 
     def fail(self, error: Exception) -> None:
         """The client has gone, the disk is broken, or the file is another: the answer ends here."""
