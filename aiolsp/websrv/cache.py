@@ -1,5 +1,10 @@
 """Small files in memory: a bounded table of what was loaded, least recently used out first.
 
+Where all files are asked for in turn, by a crawler or from a site larger than the table, each would push out one that
+is asked for sooner, and none would be found again. So a full table takes one newcomer of NEWCOMERS: what is asked for
+often is soon in, and a walk through all files leaves most of the table as it was (bimodal insertion: Qureshi et al.,
+Adaptive Insertion Policies for High Performance Caching, ISCA 2007).
+
 Owned by the loop: no lock. An entry says when its file was last looked at; the look itself is a job for the pool
 (service.py). Keys are what the answer depends on: the path as it was sent, and Accept-Encoding.
 """
@@ -13,6 +18,13 @@ from aiolsp.static.resource import Resource
 
 ENTRY_COST = 2048
 """Bytes that an entry takes besides its body: keys, head, stat; so that a million empty files stay bounded too."""
+
+
+NEWCOMERS = 8
+"""Of so many for which others would have to go, one takes their place; the kernel still has what it read of the others.
+
+More would keep a file out for longer that many ask for all at once.
+"""
 
 
 class Key(NamedTuple):
@@ -44,6 +56,7 @@ class FileCache:
         self.used = 0
         """Bytes that the entries take."""
         self._size = size
+        self._newcomers = 0
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -56,12 +69,12 @@ class FileCache:
             self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: Key, resource: Resource, checked: float) -> Entry | None:
-        """Keep *resource*, and let others go for it; None if it can never fit."""
-        self.discard(key)
+    def put(self, key: Key, resource: Resource, checked: float) -> Entry:
+        """The entry for *resource*, which is kept if there is a place for it; others may have to go."""
+        newcomer = not self.discard(key)
         entry = Entry(key, resource, checked)
-        if entry.cost > self._size:
-            return None
+        if entry.cost > self._size or (newcomer and self.used + entry.cost > self._size and not self._admits()):
+            return entry
         self._entries[key] = entry
         self.used += entry.cost
         while self.used > self._size:
@@ -69,8 +82,15 @@ class FileCache:
             self.used -= oldest.cost
         return entry
 
-    def discard(self, key: Key) -> None:
-        """Forget *key*."""
+    def _admits(self) -> bool:
+        """Whether a newcomer takes the place of others."""
+        self._newcomers += 1
+        return self._newcomers % NEWCOMERS == 0
+
+    def discard(self, key: Key) -> bool:
+        """Forget *key*; False if it was not known."""
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self.used -= entry.cost
+        if entry is None:
+            return False
+        self.used -= entry.cost
+        return True

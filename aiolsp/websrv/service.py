@@ -272,11 +272,10 @@ class Service:
             self._send_kept(connection, request, known)
 
     def _entry(self, key: Key, resource: Resource) -> Entry | None:
-        """What several may be answered with, in the cache if it is a file; None if *resource* is for one only."""
+        """What several may be answered with, which the cache may keep if it is a file; None if it is for one only."""
         now = self.loop.time()
-        entry = self.cache.put(key, resource, now) if resource.keepable else None
-        if entry is not None:
-            return entry
+        if resource.keepable:
+            return self.cache.put(key, resource, now)
         self.cache.discard(key)
         # A path that is not there takes no place in the cache, however many of them are asked for.
         return Entry(key, resource, now) if resource.repeatable else None
