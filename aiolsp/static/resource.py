@@ -313,7 +313,8 @@ class DocumentRoot:
         identity = resource.identity
         assert identity is not None
         body = self._content(resource.fd, identity.size)
-        if len(body) == identity.size and Identity.of(os.fstat(resource.fd), identity.coding) == identity:
+        status = os.fstat(resource.fd)
+        if len(body) == status.st_size == identity.size and status.st_mtime_ns == identity.mtime_ns:
             resource.body = body
             resource.keepable = True
             resource.close()

@@ -237,11 +237,12 @@ class HttpConnection(Answering):
                 break
         self._flush()
         turns.spend(allowed - left)
-        if not left and not self._blocked:
+        blocked = self._blocked
+        if not left and not blocked:
             if not self.transport.is_closing():
                 self.transport.pause_reading()
             turns.queue(self._advance)
-        elif not self._blocked:
+        elif not blocked:
             self._rest()
         elif self._exchange is not None and self._patience.phase in (Phase.IDLE, Phase.BODY):
             self._enter(Phase.ANSWER)
