@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from aiolsp import __version__
 from aiolsp.linux.listener import Address, ListenError, format_address
@@ -147,6 +147,24 @@ def say(line: str) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Logs to stderr what it takes at once, and drops the rest: a reader who is stuck must not stop who serves.
+
+    poll(2) calls a pipe writable when it has room for PIPE_BUF bytes (pipe(7)), which no line of ours is longer than.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*, if that does not wait."""
+        try:
+            poller = select.poll()
+            poller.register(self.stream, select.POLLOUT)
+            waits = not poller.poll(0)
+        except (OSError, ValueError):  # it is not a file
+            waits = False
+        if not waits:
+            super().emit(record)
+
+
 def execute(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
@@ -157,7 +175,8 @@ def execute(
     options = argparse.Namespace()
     try:
         parser.parse_args(argv, options)
-        logging.basicConfig(level=logging.INFO, format=f"{parser.prog.rpartition(' ')[2]}: %(message)s")
+        form = f"{parser.prog.rpartition(' ')[2]}: %(message)s"
+        logging.basicConfig(level=logging.INFO, format=form, handlers=[_StderrHandler()])
         _open_trace(options)
         return run(options) or EXIT_OK
     except (UsageError, ListenError) as error:

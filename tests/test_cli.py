@@ -322,19 +322,32 @@ def test_ctrl_c_stops_a_server_cleanly(shell: Shell, program: str, tmp_path: Pat
         server.stop(signal.SIGINT)
 
 
-@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])
-def test_a_server_whose_standard_streams_are_closed_serves_and_stops(shell: Shell, closed: str) -> None:
+ALL_CLOSED = "0<&- >&- 2>&-"
+
+# A program that forks has more descriptors to confuse with standard streams.
+CLOSED = [
+    *(("echo server", b"echo", b"echo", closed) for closed in ("0<&-", ">&-", "2>&-", ALL_CLOSED)),
+    ("cgisrv server --cgi-dir .", b"none\r\n", b"cgisrv: no such program\r\n", ALL_CLOSED),
+    ("websrv . --workers 2 --log common", b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 404 ", ALL_CLOSED),
+]
+
+
+@pytest.mark.parametrize(("words", "question", "answer", "closed"), CLOSED)
+def test_a_server_whose_standard_streams_are_closed_serves_and_stops(
+    shell: Shell, tmp_path: Path, words: str, question: bytes, answer: bytes, closed: str
+) -> None:
     [reserved] = listen("127.0.0.1", 0)
     port = reserved.getsockname()[1]
     reserved.close()
-    command = shell.command("echo", "server", "--port", port)
-    process = Process(["bash", "-c", f'exec "$@" {closed}', "bash", *command])
+    program, role, *options = words.split()
+    command = shell.command(program, role if role == "server" else "", *options, "--port", port)
+    process = Process(["bash", "-c", f'exec "$@" {closed}', "bash", *command], cwd=tmp_path)
     try:
         for _ in range(2):
             peer = connect_when_ready(port, process)
             with peer:
-                peer.sendall(b"echo")
-                assert receive_exactly(peer, 4) == b"echo"
+                peer.sendall(question)
+                assert receive_exactly(peer, len(answer)) == answer
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
     finally:

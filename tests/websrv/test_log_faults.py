@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,52 @@ def test_it_serves_on_without_its_log_and_ends_with_status_0(shell: Shell, tmp_p
         server.kill()
         server.wait()
         server.stdout.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("log", ["off", "common"])
+def test_a_reader_who_is_stuck_stops_neither_answers_nor_complaints_nor_the_end(
+    shell: Shell, tmp_path: Path, log: str
+) -> None:
+    (tmp_path / "file.txt").write_text("file")
+    reader, writer = full_pipe()
+    command = shell.command(
+        "websrv", "", tmp_path, "--port", 0, "--log", log, "--grace", 0.5, "--cache-valid", DEADLINE
+    )
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    try:
+        assert server.stdout is not None
+        found = READY.search(server.stdout.readline().decode())
+        assert found is not None
+        address = "127.0.0.1", int(found["port"])
+        with socket.create_connection(address, DEADLINE) as peer, ExitStack() as peers:
+            assert exchange(peer, "/file.txt").body == b"file"
+            # It has no descriptor for the next: of that it complains.
+            held, soft = len(os.listdir(f"/proc/{server.pid}/fd")), resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (held + 2, soft[1]))
+            for _ in range(10):
+                peers.enter_context(socket.create_connection(address, DEADLINE))
+            for _ in range(20):
+                assert exchange(peer, "/file.txt").status in (200, 503)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, soft)
+            peers.close()
+            with socket.create_connection(address, DEADLINE) as later:
+                assert exchange(later, "/file.txt").body == b"file"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(DEADLINE) == 0
+    finally:
+        os.close(reader)
+        server.kill()
+        server.wait()
+        server.stdout.close()  # type: ignore[union-attr]
+
+
+def full_pipe() -> tuple[int, int]:
+    """Both ends of a pipe that takes nothing more until somebody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    return reader, writer
