@@ -34,10 +34,12 @@ from aiolsp.mechanisms.intake import Intake
 from aiolsp.mechanisms.processes import ProcessPool
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.pool import Worker
+from aiolsp.static import access_log, pages
 from aiolsp.static.commons import Commons
 from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.websettings import Settings
 from aiolsp.website import open_root
+from aiolsp.websrv import cgi
 from aiolsp.websrv.connection import HttpConnection
 from aiolsp.websrv.server import finish
 from aiolsp.websrv.service import Service
@@ -46,6 +48,9 @@ log = logging.getLogger("aiolsp.websrv")
 
 END = 2.0
 """Seconds on top of the grace before a worker is killed: it cuts what is left by itself then, and writes its log."""
+
+_BEFORE_THE_FORK = (access_log, cgi, pages)
+"""What some settings ask for (service.py): a worker that comes later shares these modules, and of this version."""
 
 
 class Workers:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import aiolsp.websrv
-from harness import Shell
-from webclient import exchange
+from faults import wait_until
+from harness import Server, Shell
+from webclient import ask, exchange
 
 DEAR = {
     # Of the standard library, what takes a millisecond or so, and a few bytes of which would be used.
@@ -88,3 +92,23 @@ def test_the_package_loads_its_server_when_it_is_asked_for_it() -> None:
     run("import sys, aiolsp.websrv; assert 'asyncio' not in sys.modules; aiolsp.websrv.WebServer")
     with pytest.raises(AttributeError, match=r"'aiolsp\.websrv' has no attribute 'Webserver'"):
         _ = aiolsp.websrv.Webserver  # type: ignore[attr-defined]
+
+
+def serving(server: Server) -> set[int]:
+    """The process ids of the workers that serve."""
+    workers = json.loads(ask(server, "/status?format=json").body)["workers"].values()
+    return {worker["pid"] for worker in workers if worker["pid"] and not worker["draining"]}
+
+
+def test_a_worker_needs_no_file_of_the_program_after_its_start(shell: Shell, site: Path, tmp_path: Path) -> None:
+    # Which may be another version by then, or be gone, as when a release's directory is.
+    package = shutil.copytree(Path(aiolsp.websrv.__file__).parents[1], tmp_path / "aiolsp")
+    (tmp_path / "cgi").mkdir()
+    options = ("--workers", 2, "--status", "/status", "--cgi-dir", tmp_path / "cgi", "--log", "json")
+    with shell.server("websrv", site, *options, role="", cwd=tmp_path) as server:
+        wait_until(lambda: len(serving(server)) == 2, "two workers")
+        old = serving(server)
+        shutil.rmtree(package)
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(new := serving(server)) == 2 and not new & old, "two new workers")
+        assert ask(server, "/").body == b"hello"

@@ -26,10 +26,12 @@ from functools import partial
 from aiolsp.blocking.mechanisms.intake import Intake
 from aiolsp.blocking.mechanisms.processes import ProcessPool
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.websrv import cgi
 from aiolsp.blocking.websrv.readiness import ReadinessLoop, accepted
 from aiolsp.blocking.websrv.service import SMALL, Service
 from aiolsp.linux.listener import Address
 from aiolsp.sansio.pool import Worker
+from aiolsp.static import access_log, pages
 from aiolsp.static.commons import Commons
 from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.websettings import Settings
@@ -39,6 +41,9 @@ log = logging.getLogger("aiolsp.websrv")
 
 END = 2.0
 """Seconds on top of the grace before a worker is killed: it cuts what is left by itself then, and writes its log."""
+
+_BEFORE_THE_FORK = (access_log, cgi, pages)
+"""What some settings ask for (service.py): a worker that comes later shares these modules, and of this version."""
 
 
 class Workers:
