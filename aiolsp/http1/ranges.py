@@ -68,7 +68,9 @@ def select_ranges(value: bytes, size: int, max_ranges: int = 16) -> RangeSelecti
             return NoRange.IGNORE
         if isinstance(selected, ByteRange):
             ranges.append(selected)
-    return tuple(_coalesce(ranges)) if ranges else NoRange.UNSATISFIABLE
+    if len(ranges) > 1:
+        ranges = _coalesce(ranges)
+    return tuple(ranges) if ranges else NoRange.UNSATISFIABLE
 
 
 def _select(spec: bytes, size: int) -> ByteRange | NoRange:
