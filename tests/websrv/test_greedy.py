@@ -18,6 +18,7 @@ import pytest
 from aiolsp.linux.unsent import UNSENT
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
+from aiolsp.websrv.connection import READ
 from faults import GROWTH, unharmed
 from harness import Server, Shell, receive_exactly, receive_to_end
 from load.attacks import ATTACKS, SMALL_BUFFER, Attack
@@ -101,6 +102,17 @@ def test_a_large_answer_from_memory_is_kept_once_for_all_that_do_not_read_it(she
             peer.sendall(request("/film.bin"))
             assert receive_exactly(peer, 1)
         assert server.rss() - before < count * size // 4
+
+
+def test_the_stock_loop_takes_no_memory_from_the_kernel_for_each_read(site: Path) -> None:
+    with hosted("asyncio", site) as host:
+        peer, served = host.connect()
+        with peer:
+            assert served.transport.max_size == READ < 128 * 1024, "from where on malloc maps memory (mallopt(3))"
+            for _ in range(2):
+                peer.sendall(request("/page.html") * 3000)
+                for _ in range(3000):
+                    assert read_reply(peer).body == PAGE
 
 
 def test_paths_that_are_not_there_leave_nothing_in_memory(loop_name: str, site: Path) -> None:
