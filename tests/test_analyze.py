@@ -293,6 +293,10 @@ def test_it_survives_a_signal_storm(server: Server) -> None:
     faults.signal_storm(server, check)
 
 
+def test_it_survives_being_stopped(server: Server) -> None:
+    faults.stopped_server(server, check)
+
+
 def test_it_accepts_again_when_descriptors_return(shell: Shell) -> None:
     with shell.server("analyze") as server:
         faults.descriptors_exhausted(server, check)

@@ -364,6 +364,7 @@ def test_bad_input_leaves_it_unharmed(server: Server) -> None:
     faults.binary_garbage(server, check)
     faults.connections_dropped_at_once(server, check)
     faults.signal_storm(server, check, count=2000)
+    faults.stopped_server(server, check)
 
 
 def test_a_directory_that_is_not_there_is_one_line(shell: Shell, tmp_path: Path) -> None:

@@ -281,6 +281,10 @@ def test_it_survives_a_storm_of_a_signal_that_it_does_not_handle(server: Server)
     faults.signal_storm(server, check)
 
 
+def test_it_survives_being_stopped(server: Server) -> None:
+    faults.stopped_server(server, check)
+
+
 def test_it_accepts_again_when_descriptors_return(fresh: Server) -> None:
     faults.descriptors_exhausted(fresh, check)
 

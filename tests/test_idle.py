@@ -222,6 +222,10 @@ def test_it_survives_a_signal_storm(server: Server) -> None:
     faults.signal_storm(server, check)
 
 
+def test_it_survives_being_stopped(server: Server) -> None:
+    faults.stopped_server(server, check)
+
+
 def test_it_survives_a_storm_of_alarms(servers: dict[Shell, Server]) -> None:
     [twin] = [server for shell, server in servers.items() if shell.name == "blocking"]
     faults.signal_storm(twin, check, number=signal.SIGALRM)

@@ -436,5 +436,9 @@ def test_a_stopped_client(shell: Shell, server: Server) -> None:
     faults.stopped_client(server, check, shell, "shmchat")
 
 
+def test_a_stopped_server(server: Server) -> None:
+    faults.stopped_server(server, check)
+
+
 def test_a_storm_of_signals(server: Server) -> None:
     faults.signal_storm(server, check)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import Server, Shell, receive_exactly, receive_to_end, receive_until
-from webclient import ask, read_reply, request
+from webclient import ask, exchange, read_reply, request
 
 OLD = b"old" * 4_000_000
 NEW = b"new" * 4_000_000
@@ -101,6 +101,30 @@ def test_unchecked_entries_can_be_ruled_out(shell: Shell, tmp_path: Path) -> Non
             path.write_text(f"{number:05}")
             os.utime(path, ns=(0, number * 1_000_000_000))
             assert ask(server, "/file.txt").body == b"%05d" % number
+        server.stop()
+    finally:
+        server.kill()
+
+
+def link_out(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize("become", [os.mkfifo, Path.mkdir, link_out])
+def test_a_file_in_memory_that_is_no_file_any_more_is_missing(
+    shell: Shell, tmp_path: Path, become: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("file")
+    server = start(shell, tmp_path, "--cache-valid", 0)
+    try:
+        with server.connect() as peer:
+            for _ in range(20):
+                assert exchange(peer, "/file.txt").body == b"file"
+            path.unlink()
+            become(path)
+            for _ in range(20):
+                assert exchange(peer, "/file.txt").status == (308 if path.is_dir() else 404)
         server.stop()
     finally:
         server.kill()

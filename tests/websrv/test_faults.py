@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from faults import (
     Check,
+    await_end,
     binary_garbage,
     connections_dropped_at_once,
     data_without_newline,
+    descendants,
     descriptors_exhausted,
     resets_in_the_middle,
     stopped_server,
+    wait_until,
 )
-from harness import Server, Shell
-from webclient import ask
+from harness import DEADLINE, Server, Shell
+from webclient import ask, read_reply, request
 
 
 def check(server: Server) -> None:
@@ -39,3 +46,27 @@ def test_it_survives(shell: Shell, tmp_path: Path, fault: Callable[[Server, Chec
     (tmp_path / "file.txt").write_text("file")
     with shell.server("websrv", tmp_path, role="") as server:
         fault(server, check)
+
+
+def test_a_process_that_is_stopped_holds_up_its_own_clients_alone_and_not_the_end(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("file")
+    with shell.server("websrv", tmp_path, "--workers", 2, "--grace", 0.1, role="") as server, ExitStack() as stack:
+        wait_until(lambda: len(leaves(server.pid)) == 2, "two workers")
+        stopped, _ = leaves(server.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        peers = [stack.enter_context(server.connect()) for _ in range(8)]
+        for peer in peers:
+            peer.sendall(request("/file.txt"))
+        answered = select.select(peers, [], [], DEADLINE)[0]  # those of the other
+        assert answered and all(read_reply(peer).body == b"file" for peer in answered)
+        os.kill(stopped, signal.SIGCONT)
+        assert all(read_reply(peer).body == b"file" for peer in peers if peer not in answered)
+        os.kill(stopped, signal.SIGSTOP)
+        stack.close()
+        server.stop()
+    await_end(stopped)
+
+
+def leaves(pid: int) -> list[int]:
+    """The descendants of *pid* that have no children: workers, and not who forks them."""
+    return [child for child in descendants(pid) if not descendants(child)]
