@@ -61,10 +61,13 @@ def look_up(root: int, path: bytes, follow_symlinks: bool) -> int:
     return place
 
 
-def knows_nowait(fd: int) -> bool:
-    """Whether the file system of the regular file *fd* can tell what is in memory."""
+def knows_nowait(fd: int, offset: int = 0) -> bool:
+    """Whether the file system of the regular file *fd* can tell what is in memory; the byte at *offset*, for example.
+
+    If that is not there, the kernel begins to read it.
+    """
     try:
-        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
     except BlockingIOError:
         return True
     except OSError:

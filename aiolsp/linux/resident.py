@@ -37,12 +37,13 @@ _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 
 
-def can_tell(fd: int) -> bool:
-    """Whether `is_resident` is to be believed of the regular file *fd*; this may wait for a disk.
+def can_tell(fd: int, offset: int) -> bool:
+    """Whether `is_resident` is to be believed of the regular file *fd*, which is read from *offset* on next.
 
-    A file system in a network or a program, which knows no RWF_NOWAIT, may wait even for what is in memory.
+    A file system in a network or a program may wait for what is in memory as well, and for fstat; it knows no
+    RWF_NOWAIT.
     """
-    return sys.maxsize > 1 << 32 and os.fstat(fd).st_uid == os.geteuid() and knows_nowait(fd)
+    return sys.maxsize > 1 << 32 and knows_nowait(fd, offset) and os.fstat(fd).st_uid == os.geteuid()
 
 
 def is_resident(fd: int, offset: int, length: int) -> bool:

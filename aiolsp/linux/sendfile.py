@@ -3,10 +3,10 @@
 What sendfile(2) answers besides a count of bytes
     EAGAIN  the socket, which must be non-blocking, is full: wait until it is writable
     0       the file has no byte at that offset: it is shorter than when its length was announced
-The second is not an end. The receiver still waits for bytes that nobody has, and must be told by the connection's end.
-A file of another size or time than when it was announced is no better: its bytes may be those of two versions. So each
-call is preceded by a look at the file; what is written to it *during* the call can still go out, for the kernel sends
-the file's pages and not a copy.
+Less than was asked for is the first as well: to ask again would but give EAGAIN. The second is not an end: the receiver
+still waits for bytes that nobody has, and must be told by the connection's end. A file of another size or time than
+when it was announced is no better: its bytes may be those of two versions. So each call is preceded by a look at the
+file; what is written to it *during* the call can still go out, for the kernel sends the file's pages and not a copy.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ def send_file(out_fd: int, piece: FileSlice, limit: int) -> SendProgress:
         status = os.fstat(fd)
         if status.st_size != size or status.st_mtime_ns != mtime_ns:
             raise FileChanged("the file was changed while it was sent")
+        asked = min(stop - position, CHUNK)
         try:
-            sent = os.sendfile(out_fd, fd, position, min(stop - position, CHUNK))
+            sent = os.sendfile(out_fd, fd, position, asked)
         except BlockingIOError:
             full = True
         else:
             if sent == 0:
                 raise FileChanged("the file was cut while it was sent")
             position += sent
+            full = sent < asked
     rest = FileSlice(fd, position, end - position, size, mtime_ns) if position < end else None
     return SendProgress(position - offset, rest, full)

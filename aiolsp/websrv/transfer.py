@@ -71,9 +71,8 @@ class Transfer:
         self._done = done
         self._pieces = deque(answer.pieces)
         self._in_thread = self._busy = self._watching = self._abandoned = False
-        # Of the file, whether the loop may ask what is in memory; of the client, whether it reads.
+        # Whether the loop may ask what of the file is in memory; None until the client has read.
         self._can_tell: bool | None = None
-        self._reads = False
         # Bytes that the socket took the last time: there is no need to look much further ahead.
         self._taken = 0
         self._out: socket.socket = transport.get_extra_info("socket").dup()
@@ -114,10 +113,7 @@ class Transfer:
     def _send_in_thread(self, piece: FileSlice) -> SendProgress:
         self._in_thread = True
         try:
-            progress = send_file(self._out.fileno(), piece, BURST)
-            if self._can_tell is None and progress.rest is not None:
-                self._can_tell = can_tell(piece.fd)
-            return progress
+            return send_file(self._out.fileno(), piece, BURST)
         finally:
             self._in_thread = False
 
@@ -136,11 +132,11 @@ class Transfer:
 
     def _writable(self) -> None:
         """The client has read: send more, here if it is in memory."""
-        if not self._reads:
-            self._reads = True
-            unsent.set_free(self._out)
         piece = self._pieces[0]
         assert isinstance(piece, FileSlice)
+        if self._can_tell is None:
+            self._can_tell = can_tell(piece.fd, piece.offset)
+            unsent.set_free(self._out)
         size = min(piece.length, 2 * self._taken, PIECE, self._turns.left * EVENT)
         if not (self._can_tell and is_resident(piece.fd, piece.offset, size)):
             self._unwatch()

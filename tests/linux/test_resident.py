@@ -44,7 +44,7 @@ def evict(fd: int, pages: range) -> None:
 
 def test_what_was_read_is_in_memory_and_what_was_not_is_not(file: int) -> None:
     assert not is_resident(file, 0, SIZE) and not is_resident(file, 0, 1)
-    assert can_tell(file)  # which has the kernel begin to read
+    assert can_tell(file, 0)  # which has the kernel begin to read
     os.pread(file, SIZE, 0)
     assert is_resident(file, 0, SIZE) and is_resident(file, SIZE - 1, 1)
 
@@ -80,12 +80,12 @@ def test_what_cannot_be_mapped_is_not_in_memory(file: int) -> None:
 
 def test_of_a_file_of_somebody_else_nothing_is_believed(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert not can_tell(file)
+    assert not can_tell(file, 0)
 
 
 def test_where_the_kernel_knows_no_nowait_nothing_is_believed(monkeypatch: pytest.MonkeyPatch, file: int) -> None:
-    monkeypatch.setattr(resident, "knows_nowait", lambda fd: False)
-    assert not can_tell(file)
+    monkeypatch.setattr(resident, "knows_nowait", lambda fd, offset: False)
+    assert not can_tell(file, 0)
 
 
 def test_no_mapping_stays(file: int) -> None:

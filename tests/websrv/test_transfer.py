@@ -155,7 +155,7 @@ def test_the_loop_sends_what_is_in_memory_and_threads_send_the_rest(
         return really_send(out, piece, limit)
 
     monkeypatch.setattr(transfer, "send_file", noted)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd: True)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
     monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: in_memory)
     with hosted(loop_name, site) as host:
         peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
@@ -169,7 +169,7 @@ def test_the_loop_sends_what_is_in_memory_and_threads_send_the_rest(
 def test_a_file_that_is_cut_while_the_loop_sends_it_is_not_padded(
     loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(transfer, "can_tell", lambda fd: True)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
     monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
     (tmp_path / "large.bin").write_bytes(LARGE)
     with hosted(loop_name, tmp_path) as host:
@@ -193,7 +193,7 @@ def test_a_fault_of_the_servers_own_is_told_to_the_loop_and_the_body_is_cut(
         return really_send(out, piece, limit)
 
     monkeypatch.setattr(transfer, "send_file", broken)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd: True)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
     monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
     with hosted(loop_name, site) as host:
         peer, _ = host.connect()
