@@ -59,9 +59,9 @@ class Resource:
     """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
 
     Its *fields* are all but Content-Length and those of ranges: the *common* ones, that others have as well, and its
-    *own*. Only a file has an *identity* and *validators*; one with a
-    body too may be kept and sent again. A *repeatable* page depends on nothing but the target: it may be sent again to
-    who asks for the same a moment later. Whoever holds it calls ``close``.
+    *own*. Only a file has an *identity* and *validators*; one with a body too may be kept and sent again. A
+    *repeatable* page depends on nothing but the target: it may be sent again to who asks for the same a moment later.
+    Whoever holds it calls ``close``.
     """
 
     status: int
