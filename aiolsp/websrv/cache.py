@@ -1,9 +1,11 @@
 """Small files in memory: a bounded table of what was loaded, least recently used out first.
 
 Where all files are asked for in turn, by a crawler or from a site larger than the table, each would push out one that
-is asked for sooner, and none would be found again. So a full table takes one newcomer of NEWCOMERS: what is asked for
-often is soon in, and a walk through all files leaves most of the table as it was (bimodal insertion: Qureshi et al.,
-Adaptive Insertion Policies for High Performance Caching, ISCA 2007).
+is asked for sooner, and none would be found again. So a full table turns a newcomer away, unless it is asked for again
+while it is among the last REMEMBERED that were: a walk through all files leaves the table as it was. (As in 2Q: Johnson
+and Shasha, VLDB 1994. Of 20,000 files, a third of which have room, it finds 33 % where they are asked for in turn and
+the plain table none; 80 instead of 77 % by Zipf's law; and 65 instead of 71 % where the favourites change all at once
+after each 20,000 requests.)
 
 Owned by the loop: no lock. An entry says when its file was last looked at; the look itself is a job for the pool
 (service.py). Keys are what the answer depends on: the path as it was sent, and Accept-Encoding.
@@ -19,12 +21,8 @@ from aiolsp.static.resource import Resource
 ENTRY_COST = 2048
 """Bytes that an entry takes besides its body: keys, head, stat; so that a million empty files stay bounded too."""
 
-
-NEWCOMERS = 8
-"""Of so many for which others would have to go, one takes their place; the kernel still has what it read of the others.
-
-More would keep a file out for longer that many ask for all at once.
-"""
+REMEMBERED = 1024
+"""Newcomers that were turned away, by the hash of their keys: two equal ones only let a newcomer in too early."""
 
 
 class Key(NamedTuple):
@@ -56,7 +54,7 @@ class FileCache:
         self.used = 0
         """Bytes that the entries take."""
         self._size = size
-        self._newcomers = 0
+        self._turned_away: OrderedDict[int, None] = OrderedDict()
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -73,7 +71,7 @@ class FileCache:
         """The entry for *resource*, which is kept if there is a place for it; others may have to go."""
         newcomer = not self.discard(key)
         entry = Entry(key, resource, checked)
-        if entry.cost > self._size or (newcomer and self.used + entry.cost > self._size and not self._admits()):
+        if entry.cost > self._size or (newcomer and self.used + entry.cost > self._size and not self._admits(key)):
             return entry
         self._entries[key] = entry
         self.used += entry.cost
@@ -82,10 +80,17 @@ class FileCache:
             self.used -= oldest.cost
         return entry
 
-    def _admits(self) -> bool:
-        """Whether a newcomer takes the place of others."""
-        self._newcomers += 1
-        return self._newcomers % NEWCOMERS == 0
+    def _admits(self, key: Key) -> bool:
+        """Whether the newcomer *key* takes the place of others."""
+        turned_away = self._turned_away
+        mark = hash(key)
+        if mark in turned_away:
+            del turned_away[mark]
+            return True
+        turned_away[mark] = None
+        if len(turned_away) > REMEMBERED:
+            turned_away.popitem(last=False)
+        return False
 
     def discard(self, key: Key) -> bool:
         """Forget *key*; False if it was not known."""
