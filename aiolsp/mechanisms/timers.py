@@ -77,7 +77,8 @@ class TimerDriver:
         if self._closed:
             raise RuntimeError("the timer driver is closed")
         self.timers.add(timer)
-        self._arm()
+        if self._handle is None or timer.deadline < self._wake_up:
+            self._arm()
 
     def adjust(self, timer: Timer, deadline: float) -> None:
         """Give *timer* another deadline. Raises ValueError if it is not in the list."""

@@ -23,7 +23,6 @@ The memory, in words of 4 bytes: rows x (1 + 2 x COLUMNS).
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Protocol
 
 WORD = 4
@@ -55,31 +54,29 @@ class LocalTally:
     """The tally of one process, counted exactly."""
 
     def __init__(self) -> None:
-        self._in_all = 0
-        self._by_host: Counter[str] = Counter()
+        self.in_all = 0
+        """How many there are."""
+        self._by_host: dict[str, int] = {}
 
     def add(self, host: str) -> None:
         """One more connection."""
-        self._in_all += 1
+        self.in_all += 1
         if host:
-            self._by_host[host] += 1
+            self._by_host[host] = self._by_host.get(host, 0) + 1
 
     def remove(self, host: str) -> None:
         """One less."""
-        self._in_all -= 1
+        self.in_all -= 1
         if host:
-            self._by_host[host] -= 1
-            if not self._by_host[host]:
+            left = self._by_host[host] - 1
+            if left:
+                self._by_host[host] = left
+            else:
                 del self._by_host[host]
-
-    @property
-    def in_all(self) -> int:
-        """How many there are."""
-        return self._in_all
 
     def of(self, host: str) -> int:
         """How many there are of *host*; 0 for ""."""
-        return self._by_host[host]
+        return self._by_host.get(host, 0)
 
 
 class SharedTally:
