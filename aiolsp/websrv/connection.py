@@ -30,6 +30,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CONTINUE
@@ -59,6 +60,9 @@ it asks the kernel for them, and gives them back, at each read. That tripled the
 READY = 16
 """Ready answers that cost as much as one event of the long way."""
 
+NOTHING_READ = RequestParser(Limits())
+"""Stands for the parser of a connection that has not gone the long way yet; many are closed before they do."""
+
 
 class HttpConnection(Answering):
     """Serves one client; see the module for its states."""
@@ -66,7 +70,7 @@ class HttpConnection(Answering):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         # Connection
-        self._parser = RequestParser(service.settings.limits)
+        self._parser = NOTHING_READ
         self._input: deque[bytes | memoryview] = deque()
         self._events: deque[Event] = deque()
         self._fresh = True
@@ -224,7 +228,9 @@ class HttpConnection(Answering):
         return self._blocked or bool(self._events or self._input)
 
     def _receive(self, data: bytes) -> None:
-        self._fresh = False
+        if self._fresh:
+            self._fresh = False
+            self._parser = RequestParser(self._service.settings.limits)
         if self._closing:
             return
         if self._blocked:
