@@ -134,7 +134,7 @@ class Answering(asyncio.Protocol):
     def _stream(self, request: Request, answer: Answer) -> None:
         try:
             service = self._service
-            transfer = Transfer(self.transport, service.pool, service.turns, answer, self.streamed)
+            transfer = Transfer(self.transport, service.pool, service.turns, answer, self._enter, self.streamed)
         except OSError as error:
             answer.close()
             self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))
@@ -304,7 +304,7 @@ class Answering(asyncio.Protocol):
     # Time
 
     def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._time(), self.transport.get_write_buffer_size())
+        self._patience.enter(phase, self._time(), self._unsent())
         if self._timer.active:
             deadline = self._deadline()
             if deadline < self._timer.deadline:

@@ -34,6 +34,7 @@ from aiolsp.linux.resident import can_tell, is_resident
 from aiolsp.linux.sendfile import FileChanged, FileSlice, SendProgress, send_file
 from aiolsp.mechanisms.threads import HalfSyncPool
 from aiolsp.static.answer import Answer
+from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.turns import Turns
 
@@ -50,6 +51,8 @@ EVENT = 64 * 1024
 class Transfer:
     """Sends the pieces of one answer over *transport*, then calls *done*, once, with whether all of it went out.
 
+    Meanwhile *enter* is told whether our own disk is waited for or the client: a thread's time is not the client's.
+
     ``begin`` (again each time the transport's buffer has emptied) -> [``abandon`` when the connection is lost ->] done.
     Raises OSError for want of a descriptor, before anything is sent; *answer* is then still its caller's.
     """
@@ -60,6 +63,7 @@ class Transfer:
         pool: HalfSyncPool,
         turns: Turns,
         answer: Answer,
+        enter: Callable[[Phase], None],
         done: Callable[[bool], None],
     ) -> None:
         self.sent = 0
@@ -68,6 +72,7 @@ class Transfer:
         self._pool = pool
         self._turns = turns
         self._answer = answer
+        self._enter = enter
         self._done = done
         self._pieces = deque(answer.pieces)
         self._in_thread = self._busy = self._watching = self._abandoned = False
@@ -107,6 +112,7 @@ class Transfer:
 
     def _send_slice(self, piece: FileSlice) -> None:
         self._busy = True
+        self._enter(Phase.ANSWER)
         job = self._pool.resume(self._send_in_thread, piece)
         job.add_done_callback(self._sent)
 
@@ -126,6 +132,7 @@ class Transfer:
             return
         error = job.exception()
         if error is None:
+            self._enter(Phase.SENDING)
             self._go_on(job.result())
         else:
             self._cut(error)

@@ -10,14 +10,16 @@ from typing import NoReturn
 
 import pytest
 
+from aiolsp.blocking.websrv import transfer as blocking_transfer
 from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.linux.unsent import UNSENT
+from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from aiolsp.websrv import answering, transfer
 from aiolsp.websrv.service import Service
 from faults import reset, wait_until
-from harness import Shell, receive_to_end, receive_until
+from harness import Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import descriptors, hosted
 
@@ -112,6 +114,37 @@ def test_a_download_that_is_broken_off_is_logged_with_what_was_sent(
         reset(peer)
         host.wait_until(lambda: noted, "the log's line")
     assert noted == [(200, sent)] and 0 < sent < len(LARGE)
+
+
+def test_the_time_that_the_disk_takes_is_not_the_clients(
+    shell: Shell, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        if piece.offset:
+            entered.set()
+            release.wait(20)
+        return really_send(out, piece, limit)
+
+    monkeypatch.setattr(blocking_transfer if shell.name == "blocking" else transfer, "send_file", slow)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: False)
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            peer.sendall(request("/large.bin"))
+            host.wait_until(lambda: served._transfer is not None and served._transfer.sent, "the first piece")
+            host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "a full socket")
+            receive_until(peer, b"\r\n\r\n")
+            begin = receive_exactly(peer, served._transfer.sent - 1)
+            assert entered.wait(20)
+            later = served._time() + 1000
+            served._time = lambda: later
+            assert host.call(served._deadline) > later, "while a thread sends"
+            release.set()
+            host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "a full socket again")
+            assert host.call(served._deadline) > later, "and after that"
+            assert begin + receive_exactly(peer, len(LARGE) - len(begin)) == LARGE
 
 
 def test_a_thread_stuck_in_the_disk_keeps_its_descriptors_when_the_server_ends(

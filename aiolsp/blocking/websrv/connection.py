@@ -347,7 +347,7 @@ class HttpConnection(HeldSocket):
         The re-arming comes last: another thread may hold the connection before the call returns.
         """
         phase = self._waits_for(event)
-        if phase is not self._patience.phase:
+        if phase is not self._patience.phase or self._transfer is not None:  # which may have waited for the disk
             self._enter(phase)
         with self._lock:
             if self._cut:
