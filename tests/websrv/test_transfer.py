@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from aiolsp.blocking.websrv import transfer as blocking_transfer
+from aiolsp.linux import unsent
 from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.linux.unsent import UNSENT
@@ -55,6 +57,16 @@ def test_for_a_client_that_reads_nothing_the_kernel_takes_little_of_a_file(shell
             host.wait_until(lambda: served._transfer is not None and served._transfer.sent, "a full socket")
             assert host.call(lambda: served._transfer.sent) < 4 * UNSENT, "of 2.4 MB that fit"
             assert read_reply(peer).body == LARGE
+
+
+def test_the_kernel_is_told_once_that_a_client_reads(shell: Shell, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[socket.socket] = []
+    monkeypatch.setattr(unsent, "set_free", freed.append)
+    with hosted(shell.name, site) as host:
+        peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
+        with peer:
+            assert exchange(peer, "/large.bin").body == LARGE
+    assert len(freed) == 1
 
 
 def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_served(

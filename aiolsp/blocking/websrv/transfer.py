@@ -87,7 +87,7 @@ class Transfer:
         self._output = output
         self._pieces = deque(answer.pieces)
         self._begin = output.sent + output.size
-        self._begun = False
+        self._turns = 0
 
     @property
     def sent(self) -> int:
@@ -100,9 +100,9 @@ class Transfer:
         Raises FileChanged, ConnectionError if the client is gone, and OSError for a broken disk.
         """
         output = self._output
-        if self._begun:  # and the socket is writable again
+        self._turns += 1
+        if self._turns == 2:  # the socket was full, and is writable again
             output.set_free()
-        self._begun = True
         end = output.sent + BURST
         while self._pieces and output.sent < end and output.flush(more=True):
             piece = self._pieces.popleft()
