@@ -7,11 +7,12 @@ Facts (fork(2), prctl(2), signal(7), tried on this kernel)
     - A child has a copy of every descriptor, close-on-exec or not. Sockets that were accepted in one go are all open in
       the child that is forked for the first of them: as long as it runs, nobody sees the others end.
     - Ctrl-C sends SIGINT to all processes of the terminal's foreground group.
+    - A signal that is ignored stays so through exec; one that has a handler gets the default action.
 Consequence
     No handler may run in the child before it is reset, and the child must close what it was not given by name.
 Decision
-    All signals are blocked from before the fork until the child has reset its handlers. SIGINT is ignored: whether
-    Ctrl-C ends the children is for the parent to say.
+    All signals are blocked from before the fork until the child has reset its handlers. SIGINT has one that does
+    nothing: whether Ctrl-C ends the children is for the parent to say, and programs that they run have the default.
 Price
     Five system calls for each fork, and one for each descriptor that is closed. Objects that own a closed descriptor
     must not be used in the child, and not be freed: it ends by os._exit. Threads are the caller's to avoid.
@@ -29,7 +30,7 @@ from aiolsp.tracing import trace
 
 
 def fork(keep: Iterable[int]) -> int:
-    """As os.fork: 0 in the child, where SIGINT is ignored and the other handlers are the default ones.
+    """As os.fork: 0 in the child, where nothing comes of SIGINT and the other handlers are the default ones.
 
     Open in the child are *keep*, the standard streams and the trace. It gets SIGKILL when its parent ends. Raises
     OSError as fork(2): EAGAIN past RLIMIT_NPROC; and EMFILE.
@@ -61,4 +62,8 @@ def _reset_signals() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, _nothing)
+
+
+def _nothing(number: int, frame: object) -> None:
+    """A signal that somebody else acts on."""

@@ -13,7 +13,7 @@ from aiolsp.linux.pidfd import PidFd
 from harness import Process
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, subprocess, sys
 from aiolsp.linux.forking import fork
 from aiolsp.tracing import trace
 trace.open(None, sys.argv[1])
@@ -25,8 +25,11 @@ if child == 0:
     held = [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}")]
     names = [os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).partition(":")[0] for fd in held]
     print(f"child {os.getpid()} holds", *names, kept[1] in held, flush=True)
-    print(*(signal.getsignal(number).name for number in (signal.SIGINT, signal.SIGTERM)), flush=True)
-    signal.pause()
+    print("SIGTERM:", signal.getsignal(signal.SIGTERM).name, flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    subprocess.run(["grep", "SigIgn", "/proc/self/status"])
+    while True:
+        signal.pause()
 print("status", os.waitpid(child, 0)[1], flush=True)
 """
 
@@ -35,7 +38,9 @@ def test_a_child_holds_what_was_named_and_has_no_handler_of_its_parents(tmp_path
     parent = Process([sys.executable, "-c", SCRIPT, str(tmp_path / "trace")])
     try:
         found = parent.stdout.wait_for(r"child (\d+) holds trace pipe True\n")
-        parent.stdout.wait_for("SIG_IGN SIG_DFL\n")
+        parent.stdout.wait_for("SIGTERM: SIG_DFL\n")
+        ignored = int(parent.stdout.wait_for(r"SigIgn:\t(\w+)\n")[1], 16)
+        assert not ignored & 1 << signal.SIGINT - 1, "a program would not notice Ctrl-C"
         child = int(found[1])
         os.kill(child, signal.SIGINT)
         os.kill(child, signal.SIGTERM)
