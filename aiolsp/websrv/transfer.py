@@ -12,7 +12,8 @@ Consequence
 Decision
     The write buffer's limit is set to 0, so that "resume writing" means "empty". Then: a pool thread sends until the
     socket is full. The loop waits until it is writable again, over a duplicate that this object owns, and sends the
-    next piece by itself if all of it is in memory (linux/resident.py), or has a thread do it; and so on.
+    next piece by itself if all of it is in memory (linux/resident.py), or has a thread do it; and so on. However many
+    files are on their way, the loop sends one piece in a turn (turns.py), so that who asks for little is not kept.
     Before each piece the file is looked at again: one that was truncated or written to since is not sent on.
     Until the client has shown that it reads, the kernel takes little for it (linux/unsent.py).
 Price
@@ -36,7 +37,7 @@ from aiolsp.mechanisms.threads import HalfSyncPool
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
-from aiolsp.websrv.turns import Turns
+from aiolsp.websrv.turns import LEAST, TURN, Turns
 
 BURST = 4 << 20
 """Bytes that one job sends at the most before others in the pool get their turn."""
@@ -44,8 +45,11 @@ BURST = 4 << 20
 PIECE = 2 << 20
 """Bytes that the loop's thread sends at a time, at the most, in 0.2 ms; nginx's sendfile_max_chunk is 2 MiB as well."""
 
-EVENT = 64 * 1024
-"""Bytes that count as one of the events that all connections share in a turn of the loop."""
+EVENT = PIECE // TURN
+"""Bytes that count as one of the events that all connections share: one piece is what the loop sends in a turn."""
+
+STEP = 64 * 1024
+"""Bytes that are looked for at the least, however little the socket took the last time."""
 
 
 class Transfer:
@@ -75,7 +79,7 @@ class Transfer:
         self._enter = enter
         self._done = done
         self._pieces = deque(answer.pieces)
-        self._in_thread = self._busy = self._watching = self._abandoned = False
+        self._in_thread = self._busy = self._watching = self._queued = self._abandoned = False
         # Whether the loop may ask what of the file is in memory; None until the client has read.
         self._can_tell: bool | None = None
         # Bytes that the socket took the last time: there is no need to look much further ahead.
@@ -84,7 +88,7 @@ class Transfer:
 
     def begin(self) -> None:
         """The transport may be empty: send what comes next."""
-        if self._busy or self._watching or self._transport.is_closing():
+        if self._busy or self._watching or self._queued or self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size():
             return
@@ -138,13 +142,27 @@ class Transfer:
             self._cut(error)
 
     def _writable(self) -> None:
-        """The client has read: send more, here if it is in memory."""
+        """The client has read: send more, as soon as it is our turn."""
+        if self._turns.left > LEAST:
+            self._send_more()
+        else:
+            self._unwatch()
+            self._queued = True
+            self._turns.queue(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._queued:
+            self._queued = False
+            self._send_more()
+
+    def _send_more(self) -> None:
+        """Send a piece, here if it is in memory."""
         piece = self._pieces[0]
         assert isinstance(piece, FileSlice)
         if self._can_tell is None:
             self._can_tell = can_tell(piece.fd, piece.offset)
             unsent.set_free(self._out)
-        size = min(piece.length, 2 * self._taken, PIECE, self._turns.left * EVENT)
+        size = min(piece.length, 2 * self._taken, PIECE)
         if not (self._can_tell and is_resident(piece.fd, piece.offset, size)):
             self._unwatch()
             self.begin()
@@ -159,7 +177,7 @@ class Transfer:
 
     def _go_on(self, progress: SendProgress) -> None:
         self.sent += progress.sent
-        self._taken = max(progress.sent, EVENT)
+        self._taken = max(progress.sent, STEP)
         if trace.on:
             why = "the socket is full: wait until it is writable" if progress.full else ""
             trace.event(">", "sendfile", fd=self._out.fileno(), size=progress.sent, why=why)
@@ -198,5 +216,6 @@ class Transfer:
 
     def _release(self) -> None:
         self._unwatch()
+        self._queued = False
         self._out.close()
         self._answer.close()

@@ -20,6 +20,7 @@ from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from aiolsp.websrv import answering, transfer
 from aiolsp.websrv.service import Service
+from aiolsp.websrv.turns import Turns
 from faults import reset, wait_until
 from harness import Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
@@ -208,6 +209,36 @@ def test_the_loop_sends_what_is_in_memory_and_threads_send_the_rest(
             assert exchange(peer, "/large.bin").body == LARGE
     assert senders[0] == "disk" and len(senders) > 2
     assert set(senders[1:]) == ({"loop"} if in_memory else {"disk"})
+
+
+def test_the_loop_sends_one_piece_in_a_turn_however_many_files_are_on_their_way(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [0]
+    begin = Turns._begin
+
+    def counted(turns: Turns) -> None:
+        pieces.append(0)
+        begin(turns)
+
+    def noted(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        pieces[-1] += not threading.current_thread().name.startswith("aiolsp-disk")
+        return really_send(out, piece, limit)
+
+    monkeypatch.setattr(Turns, "_begin", counted)
+    monkeypatch.setattr(transfer, "send_file", noted)
+    monkeypatch.setattr(transfer, "EVENT", 1)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
+    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
+    with hosted(loop_name, site) as host:
+        peers = [host.connect(receive_buffer=1 << 15)[0] for _ in range(4)]
+        for peer in peers:
+            peer.sendall(request("/large.bin") * 2)
+        for peer in peers * 2:
+            assert read_reply(peer).body == LARGE
+        for peer in peers:
+            peer.close()
+    assert max(pieces) == 1 and sum(pieces) >= 8
 
 
 @pytest.mark.parametrize("size", [0, 1000, 2_999_999])
