@@ -60,8 +60,10 @@ it asks the kernel for them, and gives them back, at each read. That tripled the
 READY = 16
 """Ready answers that cost as much as one event of the long way."""
 
-NOTHING_READ = RequestParser(Limits())
-"""Stands for the parser of a connection that has not gone the long way yet; many are closed before they do."""
+NO_PARSER = RequestParser(Limits())
+NO_INPUT: deque[bytes | memoryview] = deque()
+NO_EVENTS: deque[Event] = deque()
+"""What takes the place of a connection's own, 2 KiB, until it goes the long way: many never do."""
 
 
 class HttpConnection(Answering):
@@ -70,9 +72,7 @@ class HttpConnection(Answering):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         # Connection
-        self._parser = NOTHING_READ
-        self._input: deque[bytes | memoryview] = deque()
-        self._events: deque[Event] = deque()
+        self._parser, self._input, self._events = NO_PARSER, NO_INPUT, NO_EVENTS
         self._fresh = True
         # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
         self._pipelines = False
@@ -231,6 +231,7 @@ class HttpConnection(Answering):
         if self._fresh:
             self._fresh = False
             self._parser = RequestParser(self._service.settings.limits)
+            self._input, self._events = deque(), deque()
         if self._closing:
             return
         if self._blocked:

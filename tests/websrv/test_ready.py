@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aiolsp.http1.limits import Limits
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
+from aiolsp.websrv.connection import NO_EVENTS, NO_INPUT, NO_PARSER
 from aiolsp.websrv.ready import ReadyAnswers
 from harness import receive_exactly, receive_until
 from webclient import exchange, read_reply, request
@@ -182,6 +183,24 @@ def test_one_request_after_several_is_still_looked_up_by_its_rest(host: Host) ->
             assert exchange(peer, "/file.txt", f"X: {turn}").status == 200
             if ready_hits(host) - before == 3:
                 return
+    pytest.fail("never")
+
+
+def test_a_connection_gets_a_parser_for_the_first_head_that_no_ready_answer_fits(host: Host) -> None:
+    for _ in range(50):  # in most of them, no second ends
+        warming, _ = host.connect()
+        with warming:
+            for _ in range(3):
+                exchange(warming, "/file.txt")
+        peer, connection = host.connect()
+        with peer:
+            assert exchange(peer, "/file.txt").status == 200
+            answered_at_once = connection._parser is NO_PARSER
+            assert exchange(peer, "/").status == exchange(peer, "/file.txt").status == 200
+            assert connection._parser is not NO_PARSER
+        assert not NO_INPUT and not NO_EVENTS and NO_PARSER.between_messages
+        if answered_at_once:
+            return
     pytest.fail("never")
 
 
