@@ -44,10 +44,15 @@ class Exhausted(OSError):
 
 
 class Opened(NamedTuple):
-    """A descriptor open for reading, owned by the receiver, and what fstat(2) says of it."""
+    """A descriptor open for reading (-1: it was not needed), owned by the receiver, and what fstat(2) says of it."""
 
     fd: int
     status: os.stat_result
+
+    def close(self) -> None:
+        """Close the descriptor, if there is one; call it once."""
+        if self.fd >= 0:
+            os.close(self.fd)
 
     @property
     def is_directory(self) -> bool:
@@ -68,11 +73,13 @@ def open_beneath(
     *,
     follow_symlinks: bool = False,
     look_up: Callable[[int, bytes, bool], int] = walk,
+    unless: Callable[[os.stat_result], bool] | None = None,
 ) -> Opened:
     """The regular file or directory that *segments* name, from the directory *root* down, open for reading.
 
     With *follow_symlinks* a link leads wherever it leads, out of the root too; without, a link is the end of the way.
-    *look_up* finds the place as `walk` does; what it raises that is no OSError is passed on.
+    *look_up* finds the place as `walk` does; what it raises that is no OSError is passed on. What *unless* knows by its
+    status is not opened.
     Raises FileNotFoundError if there is nothing to read: no file of that name, a name that no directory can hold
     (empty, dots, with a slash or NUL), a link not to be followed, a FIFO, a device, a socket. Raises PermissionError
     for what this process may not look up or read, Exhausted, and OSError for a broken disk. No message names a file.
@@ -83,7 +90,8 @@ def open_beneath(
     try:
         place = look_up(root, path or b".", follow_symlinks)
         try:
-            return _reopen(place)
+            status = os.fstat(place)
+            return Opened(-1, status) if unless is not None and unless(status) else _reopen(place, status)
         finally:
             os.close(place)
     except OSError as error:
@@ -105,8 +113,7 @@ def _walk(root: int, segments: Sequence[bytes]) -> int:
             os.close(directory)
 
 
-def _reopen(place: int) -> Opened:
-    status = os.fstat(place)
+def _reopen(place: int, status: os.stat_result) -> Opened:
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise _missing()
     try:

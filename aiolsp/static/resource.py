@@ -40,18 +40,26 @@ _TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Identity(NamedTuple):
-    """What tells a file from another, and from itself at another time; and the coding it is served in."""
+    """What tells a file from another, and from itself at another time; and the coding it is served in.
+
+    The time of change tells whether it may still be read: who may, and by which names, does not change without it.
+    """
 
     device: int
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
     coding: bytes
 
     @classmethod
     def of(cls, status: os.stat_result, coding: bytes) -> Identity:
         """The identity of the file that stat(2) describes so."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, coding)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, coding)
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether stat(2) still says the same."""
+        return self == Identity.of(status, self.coding)
 
 
 @dataclass(slots=True)
@@ -161,10 +169,10 @@ class DocumentRoot:
         target = wanted.target
         if not self._served(target.segments):
             raise FileNotFoundError
-        opened = self._open(target.segments)
+        opened = self._open(target.segments, known)
         if not opened.is_directory:
             if target.is_directory:
-                os.close(opened.fd)
+                opened.close()
                 raise FileNotFoundError
             return self._file(target.segments, opened, wanted, known)
         try:
@@ -174,7 +182,7 @@ class DocumentRoot:
                 return moved
             return self._directory(opened.fd, wanted, known)
         finally:
-            os.close(opened.fd)
+            opened.close()
 
     def _served(self, segments: tuple[bytes, ...]) -> bool:
         """Whether names as these are served at all."""
@@ -198,9 +206,9 @@ class DocumentRoot:
         return self._page(200, listing.page(segments, items, more=more))
 
     def _regular(self, segments: Sequence[bytes], wanted: Wanted, known: Resource | None) -> Resource:
-        opened = self._open(segments)
+        opened = self._open(segments, known)
         if opened.is_directory:
-            os.close(opened.fd)
+            opened.close()
             raise FileNotFoundError
         return self._file(segments, opened, wanted, known)
 
@@ -211,10 +219,10 @@ class DocumentRoot:
         varies = not name.endswith(_SUFFIXES)
         coding = b""
         if varies:
-            opened, coding = self._variant(segments, opened, wanted.accept_encoding)
+            opened, coding = self._variant(segments, opened, wanted.accept_encoding, known)
         identity = Identity.of(opened.status, coding)
         if known is not None and known.identity == identity:
-            os.close(opened.fd)
+            opened.close()
             return known
         content_type = media_type(name)
         common = self._fields_of_kind(content_type, coding, varies)
@@ -247,7 +255,9 @@ class DocumentRoot:
             self._of_kinds[kind] = fields
         return fields
 
-    def _variant(self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes | None) -> tuple[Opened, bytes]:
+    def _variant(
+        self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes | None, known: Resource | None
+    ) -> tuple[Opened, bytes]:
         """The compressed sibling that the client likes best, unless it is older than the file; else the file."""
         if accept_encoding is None:
             return plain, b""
@@ -258,23 +268,23 @@ class DocumentRoot:
             if not weights.get(coding, weights.get(b"*", 0)):
                 continue
             try:
-                sibling = self._open((*directory, name + suffix))
+                sibling = self._open((*directory, name + suffix), known, coding)
             except OSError:
                 continue
             except NotCached:
                 for other in (plain, *found.values()):
-                    os.close(other.fd)
+                    other.close()
                 raise
             if sibling.is_directory or sibling.status.st_mtime_ns < plain.status.st_mtime_ns:
-                os.close(sibling.fd)
+                sibling.close()
             else:
                 found[coding] = sibling
         chosen = choose_coding(accept_encoding, [coding for coding in SIBLINGS if coding in found]) or b""
         best = found.pop(chosen, plain)
         for other in found.values():
-            os.close(other.fd)
+            other.close()
         if best is not plain:
-            os.close(plain.fd)
+            plain.close()
         return best, chosen
 
     def _missing(self, wanted: Wanted) -> Resource:
@@ -301,10 +311,18 @@ class DocumentRoot:
 
     # What looks at the disk
 
-    def _open(self, segments: Sequence[bytes]) -> Opened:
-        opened = open_beneath(self._fd, segments, follow_symlinks=self.policy.follow_symlinks, look_up=self._look_up)
-        if self.scripts is not None and self.scripts.hold(opened.fd):
-            os.close(opened.fd)
+    def _open(self, segments: Sequence[bytes], known: Resource | None = None, coding: bytes = b"") -> Opened:
+        """What *segments* name, to be served in *coding*; not opened if it is what is *known*, and was then."""
+        identity = known.identity if known else None
+        opened = open_beneath(
+            self._fd,
+            segments,
+            follow_symlinks=self.policy.follow_symlinks,
+            look_up=self._look_up,
+            unless=identity.is_of if identity and identity.coding == coding else None,
+        )
+        if self.scripts is not None and opened.fd >= 0 and self.scripts.hold(opened.fd):
+            opened.close()
             raise FileNotFoundError
         return opened
 

@@ -441,3 +441,66 @@ def test_whatever_is_not_in_memory_nothing_is_answered_and_nothing_stays_open(
     if root._cached is not None:
         assert root.load_cached(wanted, known) is known
     root.close()
+
+
+def load_again(root: DocumentRoot, wanted: Wanted, known: Resource) -> list[Resource]:
+    """What is loaded, knowing *known*: where waiting is allowed and, if the disk can do without, where it is not."""
+    loaded = [root.load(wanted, known), root.load_cached(wanted, known)]
+    return [resource for resource in loaded if resource is not None]
+
+
+@pytest.mark.parametrize("accept_encoding", [None, b"gzip", b"br", b"identity, gzip;q=0.5"])
+def test_what_is_known_and_unchanged_is_not_opened_again(
+    site: Path, monkeypatch: pytest.MonkeyPatch, accept_encoding: bytes | None
+) -> None:
+    (site / "sub" / "page.html.gz").write_bytes(b"gzip")
+    target = parse_target(b"/sub/page.html")
+    assert target is not None
+    wanted = Wanted(target, accept_encoding)
+    root = DocumentRoot(str(site), Policy(), small=100)
+    known = root.load(wanted)
+    opened: list[Path] = []
+    open_file = os.open
+
+    def watched(path: str | bytes, flags: int, **more: int) -> int:
+        fd = open_file(path, flags, **more)
+        if not flags & os.O_PATH:
+            opened.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+        return fd
+
+    monkeypatch.setattr("os.open", watched)
+    assert all(resource is known for resource in load_again(root, wanted, known))
+    assert site / "sub" / ("page.html.gz" if accept_encoding == b"gzip" else "page.html") not in opened
+    other = Wanted(target, b"gzip" if accept_encoding != b"gzip" else None)
+    for resource in load_again(root, other, known):
+        assert resource.body == (b"gzip" if accept_encoding != b"gzip" else b"<p>")
+    root.close()
+
+
+@pytest.mark.parametrize("change", ["mode", "written", "rewritten", "replaced", "given a second name"])
+def test_what_has_changed_in_any_way_is_looked_at_again(site: Path, change: str) -> None:
+    target = parse_target(b"/file.txt")
+    assert target is not None
+    wanted = Wanted(target)
+    root = DocumentRoot(str(site), Policy(), small=100)
+    known = root.load(wanted)
+    path = site / "file.txt"
+    was = path.stat()
+    while path.stat().st_ctime_ns == was.st_ctime_ns:  # the clock of a file system has coarse ticks
+        match change:
+            case "mode":
+                path.chmod(0o600)
+            case "written":
+                path.write_bytes(b"longer than before")
+            case "rewritten":
+                path.write_bytes(b"edisni")
+                os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+            case "replaced":
+                (site / "new").write_bytes(b"edisni")
+                (site / "new").rename(path)
+            case _:
+                (site / "second").unlink(missing_ok=True)
+                (site / "second").hardlink_to(path)
+    for resource in load_again(root, wanted, known):
+        assert resource is not known and resource.body == path.read_bytes()
+    root.close()
