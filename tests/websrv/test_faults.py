@@ -17,11 +17,9 @@ from faults import (
     binary_garbage,
     connections_dropped_at_once,
     data_without_newline,
-    descendants,
     descriptors_exhausted,
     resets_in_the_middle,
     stopped_server,
-    wait_until,
 )
 from harness import DEADLINE, Server, Shell
 from webclient import ask, read_reply, request
@@ -50,9 +48,9 @@ def test_it_survives(shell: Shell, tmp_path: Path, fault: Callable[[Server, Chec
 
 def test_a_process_that_is_stopped_holds_up_its_own_clients_alone_and_not_the_end(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("file")
-    with shell.server("websrv", tmp_path, "--workers", 2, "--grace", 0.1, role="") as server, ExitStack() as stack:
-        wait_until(lambda: len(leaves(server.pid)) == 2, "two workers")
-        stopped, _ = leaves(server.pid)
+    options = ("--workers", 2, "--grace", 0.1, "-v")
+    with shell.server("websrv", tmp_path, *options, role="") as server, ExitStack() as stack:
+        stopped = int(server.stderr.wait_for(r"< ready pid=(\d+)", count=2)[1])
         os.kill(stopped, signal.SIGSTOP)
         peers = [stack.enter_context(server.connect()) for _ in range(8)]
         for peer in peers:
@@ -65,8 +63,3 @@ def test_a_process_that_is_stopped_holds_up_its_own_clients_alone_and_not_the_en
         stack.close()
         server.stop()
     await_end(stopped)
-
-
-def leaves(pid: int) -> list[int]:
-    """The descendants of *pid* that have no children: workers, and not who forks them."""
-    return [child for child in descendants(pid) if not descendants(child)]
