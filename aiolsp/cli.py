@@ -148,21 +148,29 @@ def say(line: str) -> None:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Logs to stderr what it takes at once, and drops the rest: a reader who is stuck must not stop who serves.
+    """Logs to stderr what it takes at once, and counts the rest: a reader who is stuck must not stop who serves.
 
     poll(2) calls a pipe writable when it has room for PIPE_BUF bytes (pipe(7)), which no line of ours is longer than.
     """
 
+    _lost = 0
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*, if that does not wait."""
+        """Write *record*, or count it if that would wait."""
         try:
             poller = select.poll()
             poller.register(self.stream, select.POLLOUT)
             waits = not poller.poll(0)
         except (OSError, ValueError):  # it is not a file
             waits = False
-        if not waits:
-            super().emit(record)
+        if waits:
+            self._lost += 1
+            return
+        if self._lost:
+            told = f"{self._lost} lines were not logged: stderr is not read fast enough"
+            self._lost = 0
+            super().emit(logging.makeLogRecord({"msg": told}))
+        super().emit(record)
 
 
 def execute(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import codecs
 import errno
+import fcntl
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -19,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiolsp import cli
 from aiolsp.catalog import PROGRAMS
 from aiolsp.cli import (
     EXIT_FAILURE,
@@ -320,6 +323,20 @@ def test_ctrl_c_stops_a_server_cleanly(shell: Shell, program: str, tmp_path: Pat
     (tmp_path / "cgi-bin").mkdir()
     with shell.server(program, cwd=tmp_path) as server:
         server.stop(signal.SIGINT)
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_counted() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as pipe, open(writer, "w") as stderr:
+        handler = cli._StderrHandler(stderr)
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        for number in range(100):
+            handler.emit(logging.makeLogRecord({"msg": f"{number} " + "x" * 998}))
+        taken = pipe.read(8192).splitlines()
+        handler.emit(logging.makeLogRecord({"msg": "again"}))
+        lost = 100 - len(taken)
+        assert pipe.read(8192) == b"%d lines were not logged: stderr is not read fast enough\nagain\n" % lost
+        assert lost >= 90
 
 
 ALL_CLOSED = "0<&- >&- 2>&-"
