@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from aiolsp.blocking.websrv.connection import HEADS
 from aiolsp.static import phases
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
@@ -52,7 +53,7 @@ def test_a_hundred_requests_in_one_packet_are_answered_in_order(server: Server) 
             assert number % 3 == 1 or reply.body == (SMALL, None, MIDDLE)[number % 3]
 
 
-def test_a_hundred_answers_from_memory_leave_in_one_write(shell: Shell, site: Path, tmp_path: Path) -> None:
+def test_a_hundred_answers_leave_in_one_write_or_in_one_for_each_read(shell: Shell, site: Path, tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     log = tmp_path / "strace.log"
@@ -70,7 +71,8 @@ def test_a_hundred_answers_from_memory_leave_in_one_write(shell: Shell, site: Pa
         server.wait()
         server.kill()
     writes = [int(line.rpartition("= ")[2]) for line in log.read_text().splitlines() if "HTTP/1.1 200" in line]
-    assert len(writes) == 2 and writes[1] == 100 * writes[0]
+    reads = -(-100 * len(request("/small.txt")) // HEADS) if shell.name == "blocking" else 1
+    assert len(writes) == 1 + reads and sum(writes[1:]) == 100 * writes[0]
 
 
 def test_the_same_packet_is_answered_alike_again_and_again(server: Server) -> None:

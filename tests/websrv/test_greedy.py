@@ -10,12 +10,14 @@ import struct
 import sys
 import termios
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiolsp.linux.unsent import UNSENT
+from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.connection import READ
@@ -81,6 +83,19 @@ def test_the_kernel_keeps_no_more_for_a_client_that_does_not_read(shell: Shell, 
                 assert exchange(honest, "/page.html").body == PAGE
             # Besides the last of the pieces that the kernel keeps bytes in.
             assert unacknowledged(host.socket_of(served)) <= UNSENT + 64 * 1024
+
+
+def test_of_a_pipeline_that_waits_little_is_parsed(shell: Shell, site: Path) -> None:
+    asked = request("/page.html") * 10_000
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect(receive_buffer=SMALL_BUFFER)
+        with peer:
+            peer.setblocking(False)
+            peer.send(asked)
+            host.wait_until(partial(host.waits_for, served, Phase.SENDING), "a full socket")
+            # A request is two events: what is left of one piece of heads.
+            piece = sys.modules[type(served).__module__].HEADS
+            assert len(served._events) <= 2 * piece // len(request("/page.html")) + 2
 
 
 def unacknowledged(sock: Any) -> int:

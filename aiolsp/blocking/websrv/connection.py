@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from aiolsp.blocking.websrv.cgi import ProgramExchange
     from aiolsp.blocking.websrv.service import Service
 
-READ_SIZE = 16 * 1024
-"""Bytes of one recv: an answer that has to wait leaves at most that much of parsed requests behind."""
+PIECE, HEADS = 16 * 1024, 2 * 1024
+"""Bytes of a body, and of heads, in one recv: for who reads no answer, no more than that of requests is parsed."""
 
 READS = 16
 """Reads of one turn, so that a client that never stops sending keeps no thread to itself."""
@@ -290,8 +290,9 @@ class HttpConnection(HeldSocket):
     # Bytes
 
     def receive(self) -> None:
+        size = PIECE if self._parser.state is ParseState.CONTENT else HEADS
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(size)
         except BlockingIOError:
             self._drained = True
             if trace.on:
@@ -301,7 +302,7 @@ class HttpConnection(HeldSocket):
             why = f"while waiting for {self._patience.phase.value}" if data else "end of stream"
             trace.event("<", "recv", fd=self.fd, size=len(data), why=why)
         self._reads_left -= 1
-        self._drained = len(data) < READ_SIZE or not self._reads_left
+        self._drained = len(data) < size or not self._reads_left
         if not data:
             self.ended = True
             return
