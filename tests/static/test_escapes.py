@@ -1,4 +1,4 @@
-"""No target leads out of the root, nor does a name that changes; 100,000 more by sockets: tests/websrv/test_escapes.py."""
+"""No target leads out of the root, nor a name that changes; by sockets: tests/websrv/test_escapes.py."""
 
 from __future__ import annotations
 
