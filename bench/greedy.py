@@ -13,7 +13,7 @@ attack under which a bound breaks is tried again on a new server, and the table 
 Price. One processor for the servers, the other for all the clients, of which the greedy ones come last; the pace says
 whether they came at all.
 
-    python bench/greedy.py                    every attack on every shell: some 8 minutes
+    python bench/greedy.py                    every attack on every shell: 8 minutes, and more if any breaks a bound
     python bench/greedy.py heads idle         these two
     python bench/greedy.py --shell blocking   on the twin
 """
@@ -178,10 +178,13 @@ def try_attack(attack: Attack, shell: str, site: Path) -> Outcome:
 
 
 def capacity(server: Server, plan: Plan) -> float:
-    """Answers per second when each client asks as soon as it has its answer."""
+    """Answers per second when each client asks as soon as it has its answer. Raises ServerTrouble if none has any."""
     with PlanLoad(server, plan) as closed:
         closed.run(QUIET / 4)
-        return closed.run(QUIET / 4).figures()["rate"]
+        rate = closed.run(QUIET / 4).figures().get("rate")
+    if rate is None:
+        raise ServerTrouble("no honest client had an answer, and there was no attack yet")
+    return rate
 
 
 def row(outcome: Outcome, tries: int) -> str:
