@@ -39,6 +39,7 @@ from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CLOSE, CONTINUE, KEEP_ALIVE, PERSISTENT, HeadTemplate
 from aiolsp.http1.states import ParseState
 from aiolsp.linux.listener import Address, format_address
+from aiolsp.linux.unsent import untaken
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
@@ -285,7 +286,7 @@ class HttpConnection(HeldSocket):
         """Until when *phase* may last, which begins now unless it has; for who holds the connection and waits."""
         if self._patience.phase is not phase:
             self._enter(phase)
-        return self._patience.deadline(self._time(), self._unsent())
+        return self._patience.deadline(self._time(), self._untaken(phase))
 
     # Bytes
 
@@ -384,15 +385,18 @@ class HttpConnection(HeldSocket):
     # Time
 
     def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._time(), self._unsent())
+        self._patience.enter(phase, self._time(), self._untaken(phase))
 
     def _deadline(self) -> float:
         """Until when the client may take; while a thread holds the connection, it is the client who waits."""
         now = self._time()
         if self._held:
             return now + self._service.settings.limits.idle_timeout
-        return self._patience.deadline(now, self._unsent())
+        return self._patience.deadline(now, self._untaken(self._patience.phase))
 
-    def _unsent(self) -> int:
-        """What has been sent, as a debt that gets less: the difference of two is what the client's side has taken."""
-        return -self.output.sent
+    def _untaken(self, phase: Phase) -> int:
+        """What the kernel still holds, less all that it was given: the difference of two is what the client took.
+
+        The kernel has room for more only once the client has taken much of what it holds, which may be megabytes.
+        """
+        return untaken(self._socket) - self.output.sent if phase is Phase.SENDING else 0
