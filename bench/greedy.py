@@ -34,6 +34,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser
+from compare import interruptible
 from load.attacks import ATTACKS, SECONDS, Address, Attack, run, yield_to_others
 from load.machine import machine_record
 from load.options import positive_count
@@ -235,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shells = [shell for shell in SHELLS if shell in (options.shell or SHELLS)]
     outcomes: list[Outcome] = []
     try:
-        with TemporaryDirectory(prefix="greedy-") as name:
+        with interruptible(), TemporaryDirectory(prefix="greedy-") as name:
             site = Path(name)
             for file, size in (("page.html", PAGE), ("picture.bin", PICTURE), ("large.bin", LARGE)):
                 (site / file).write_bytes(os.urandom(size))
