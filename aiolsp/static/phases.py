@@ -46,7 +46,7 @@ def seconds_for(phase: Phase, limits: Limits, progress: int) -> float:
 class Patience:
     """What one connection waits for, since when, and what has moved meanwhile: so, until when it may wait.
 
-    Times are seconds on any one clock. *unsent* is what the client's side has not taken yet of the bytes that were
+    Times are seconds on any one clock. *untaken* is what the client's side has not taken yet of the bytes that were
     written; ``received`` and ``written`` are to be added to as bytes come and go.
     """
 
@@ -56,18 +56,18 @@ class Patience:
         self._limits = limits
         self.enter(Phase.IDLE, now)
 
-    def enter(self, phase: Phase, now: float, unsent: int = 0) -> None:
+    def enter(self, phase: Phase, now: float, untaken: int = 0) -> None:
         """*phase* begins, and with it a time of its own."""
         self.phase = phase
         self.since = self.last_activity = now
         self.received = 0
-        self.written = unsent
+        self.written = untaken
 
-    def progress(self, unsent: int) -> int:
+    def progress(self, untaken: int) -> int:
         """Bytes that came, or that the client's side has taken, since the phase began."""
-        return self.written - unsent if self.phase is Phase.SENDING else self.received
+        return self.written - untaken if self.phase is Phase.SENDING else self.received
 
-    def deadline(self, now: float, unsent: int = 0) -> float:
+    def deadline(self, now: float, untaken: int = 0) -> float:
         """Until when the present phase may last, as far as is known now."""
         phase = self.phase
         begin = self.since
@@ -75,4 +75,4 @@ class Patience:
             begin = now
         elif phase is Phase.IDLE:
             begin = self.last_activity
-        return begin + seconds_for(phase, self._limits, self.progress(unsent))
+        return begin + seconds_for(phase, self._limits, self.progress(untaken))

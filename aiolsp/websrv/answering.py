@@ -304,19 +304,23 @@ class Answering(asyncio.Protocol):
     # Time
 
     def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._time(), self._unsent())
+        self._patience.enter(phase, self._time(), self._untaken() if phase is Phase.SENDING else 0)
         if self._timer.active:
             deadline = self._deadline()
             if deadline < self._timer.deadline:
                 self._service.timers.adjust(self._timer, deadline)
 
     def _deadline(self) -> float:
-        return self._patience.deadline(self._time(), self._unsent())
+        left = self._untaken() if self._patience.phase is Phase.SENDING else 0
+        return self._patience.deadline(self._time(), left)
 
-    def _unsent(self) -> int:
-        """Bytes of what was written that the client's side has not taken; less what a transfer has sent by itself."""
+    def _untaken(self) -> int:
+        """Bytes of what was written that the client's side has not taken; less what a transfer has sent by itself.
+
+        What the kernel has is not taken yet: a client that reads nothing is not owed time for it.
+        """
         sent = 0 if self._transfer is None else self._transfer.sent
-        return self.transport.get_write_buffer_size() - sent
+        return self.transport.get_write_buffer_size() + untaken(self.transport.get_extra_info("socket")) - sent
 
     def _timed_out(self) -> None:
         """The phase has lasted too long."""

@@ -136,8 +136,10 @@ class Transfer:
             return
         error = job.exception()
         if error is None:
+            progress = job.result()
+            self.sent += progress.sent
             self._enter(Phase.SENDING)
-            self._go_on(job.result())
+            self._go_on(progress)
         else:
             self._cut(error)
 
@@ -172,11 +174,11 @@ class Transfer:
         except Exception as error:
             self._cut(error)
             return
+        self.sent += progress.sent
         self._turns.spend(progress.sent // EVENT)
         self._go_on(progress)
 
     def _go_on(self, progress: SendProgress) -> None:
-        self.sent += progress.sent
         self._taken = max(progress.sent, STEP)
         if trace.on:
             why = "the socket is full: wait until it is writable" if progress.full else ""

@@ -35,11 +35,11 @@ def test_a_body_earns_time_with_what_has_come_since_it_began() -> None:
 
 def test_what_the_client_has_taken_earns_time_and_what_only_waits_for_it_does_not() -> None:
     patience = Patience(LIMITS, 100)
-    patience.enter(Phase.SENDING, 110, unsent=400)
-    assert patience.deadline(110, unsent=400) == 121
+    patience.enter(Phase.SENDING, 110, untaken=400)
+    assert patience.deadline(110, untaken=400) == 121
     patience.written += 600
-    assert patience.deadline(112, unsent=1000) == 121
-    assert patience.deadline(112, unsent=800) == 123
+    assert patience.deadline(112, untaken=1000) == 121
+    assert patience.deadline(112, untaken=800) == 123
 
 
 def test_our_own_disk_is_no_fault_of_the_clients() -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,6 +69,23 @@ def test_the_kernel_is_told_once_that_a_client_reads(shell: Shell, site: Path, m
         with peer:
             assert exchange(peer, "/large.bin").body == LARGE
     assert len(freed) == 1
+
+
+def test_a_client_is_given_time_for_what_its_side_has_taken_and_not_for_what_the_kernel_holds(
+    shell: Shell, site: Path
+) -> None:
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect(receive_buffer=4096)
+        with peer:
+            asked = time.monotonic()
+            peer.sendall(request("/large.bin"))
+            host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "a full socket")
+            deadline = host.call(served._deadline)
+            limits = host.server.settings.limits
+            assert deadline < asked + limits.response_grace + UNSENT / 4 / limits.response_rate
+            assert receive_exactly(peer, 20_000)
+            longer = 10_000 / limits.response_rate
+            host.wait_until(lambda: served._deadline() > deadline + longer, "more time")
 
 
 def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_served(

@@ -17,7 +17,7 @@ from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from faults import reset, wait_until
-from harness import SHELLS, receive_exactly, receive_to_end, receive_until
+from harness import SHELLS, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import descriptors, hosted
 
@@ -44,19 +44,6 @@ def test_clients_that_do_not_read_hold_no_thread(site: Path) -> None:
         for peer, _ in slow:
             with peer:
                 assert read_reply(peer).body == LARGE
-
-
-def test_what_a_client_takes_counts_before_the_kernel_has_room_for_more(site: Path) -> None:
-    with hosted("blocking", site) as host:
-        peer, served = host.connect(receive_buffer=4096)
-        with peer:
-            peer.sendall(request("/large.bin"))
-            host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "a full socket")
-            deadline, sent = served._deadline(), served.output.sent
-            assert receive_exactly(peer, 20_000)
-            longer = 10_000 / host.server.settings.limits.response_rate
-            host.wait_until(lambda: served._deadline() > deadline + longer, "more time")
-            assert served.output.sent == sent
 
 
 def test_a_full_queue_is_503_at_once_and_only_for_what_needs_a_thread(site: Path) -> None:
