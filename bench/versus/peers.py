@@ -84,7 +84,7 @@ def nginx_configuration(setup: Setup) -> str:
     """Debian's defaults (sendfile, tcp_nopush), one worker, and the cases' own settings."""
     # As root, nginx would change to a user who may not enter the temporary directory.
     user = "user root;" if os.geteuid() == 0 else ""
-    cached = "open_file_cache max=20000 inactive=600s; open_file_cache_valid 60s;"
+    cached = "open_file_cache max=1000 inactive=600s; open_file_cache_valid 60s;"
     temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return f"""{user}
 daemon off; worker_processes 1; error_log stderr crit; pid {setup.scratch}/pid;
