@@ -30,7 +30,7 @@ async function run(lab, broken) {
   refresh();
   look(0, 1);
   say(`${lab.name} is starting`);
-  $("status").scrollIntoView({ behavior: "smooth" });
+  $("status").scrollIntoView();
   try {
     const body = new URLSearchParams(broken ? { lab: lab.name, broken: "" } : { lab: lab.name });
     const answer = await fetch("cgi-bin/lab", { method: "POST", body, signal: mine.signal });
