@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
+from aiolsp.linux.descriptors import make_room
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
@@ -67,6 +68,7 @@ class Service:
     """Shared by the connections of one server, on the loop's thread, and what it has in common with other workers."""
 
     def __init__(self, root: DocumentRoot, settings: Settings, shared: Shared | None = None) -> None:
+        make_room(settings.limits.max_connections)  # before there are threads
         self.loop = asyncio.get_running_loop()
         self.root = root
         self.settings = settings

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import select
 import signal
 import socket
@@ -17,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from aiolsp.http1.limits import Limits
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.websettings import ACCEPT
 from faults import wait_until
@@ -401,6 +404,16 @@ def test_a_unix_socket_is_served_and_removed(shell: Shell, site: Path, tmp_path:
 
 
 @pytest.mark.parametrize("shell", [UVLOOP, BLOCKING], ids=case)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_burst_of_connections_waits_for_no_larger_table_of_descriptors(shell: Shell, site: Path, count: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with shell.server("websrv", site, "--workers", count, "--status", "/status", role="") as server:
+        wait_until(lambda: len(serving(server)) == count, "all serve")
+        for pid in serving(server):
+            told = re.search(r"FDSize:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
+            assert told is not None and int(told[1]) >= min(Limits().max_connections, most)
+
+
 def test_what_cannot_be_had_is_one_line(shell: Shell, site: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -19,6 +19,7 @@ from aiolsp.blocking.mechanisms.timers import PollDriver
 from aiolsp.blocking.websrv.clock import SecondClock
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
+from aiolsp.linux.descriptors import make_room
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd, host_of
 from aiolsp.static.answer import Answer, respond
@@ -47,6 +48,7 @@ class Service:
     """Shared by the connections of one server, on any thread, and what it has in common with other workers."""
 
     def __init__(self, root: DocumentRoot, settings: Settings, shared: Shared | None = None) -> None:
+        make_room(settings.limits.max_connections)  # before there are threads
         self.root = root
         self.settings = settings
         self.log = open_log(settings)
