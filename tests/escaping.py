@@ -37,6 +37,9 @@ BROKEN = [b"%00", b"%", b"%2", b"%%32e", b"%uff0e", b"\x01", b"#"]
 """Pieces that make a target malformed: after that answer the connection is over."""
 
 
+PAUSE = 1e-5
+"""Seconds between two exchanges: without them, whoever else runs in this process would hardly get a turn."""
+
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of renameat2(2)."""
 
@@ -103,7 +106,7 @@ def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
     stop = threading.Event()
 
     def exchange() -> None:
-        while not stop.is_set():
+        while not stop.wait(PAUSE):
             for one, other in pairs:
                 names = os.fsencode(one), os.fsencode(other)
                 assert libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0

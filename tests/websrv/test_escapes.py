@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 
 from aiolsp.linux.beneath import Opened
+from aiolsp.websettings import Settings
 from escaping import ELSEWHERE, MAY_LEAVE, PROGRAM_NAMES, SECRET, exchanging, make_programs, make_site, targets
 from harness import DEADLINE, SHELLS, Shell
 from webhost import hosted
@@ -144,7 +145,7 @@ def test_it_sees_what_a_check_by_name_lets_out(shell: Shell, changing: Path, mon
         return Opened(fd, os.fstat(fd))
 
     monkeypatch.setattr("aiolsp.static.resource.open_beneath", check_and_open)
-    with hosted(shell.name, changing) as host:
+    with hosted(shell.name, changing, Settings(threads=2, grace=1.0, cache_valid=0)) as host:
         asked = ask_for(lambda: host.connect()[0], changing_targets())
         assert any(SECRET in answer.data for _, answer in asked)
 

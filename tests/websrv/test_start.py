@@ -78,15 +78,16 @@ def test_the_garbage_collector_is_at_work_once_all_is_loaded() -> None:
         "sys.argv[1:] = ['--version']; frozen = gc.get_freeze_count()\n"
         "with contextlib.suppress(SystemExit):\n"
         "    runpy.run_module('aiolsp.websrv', run_name='__main__', alter_sys=True)\n"
-        "assert 'aiolsp.websrv.server' in sys.modules and gc.isenabled() and gc.get_freeze_count() > frozen"
+        "assert 'aiolsp.websrv.server' in sys.modules and gc.isenabled() and gc.get_freeze_count() > frozen\n"
+        "assert gc.get_threshold()[2] == 100"
     )
 
 
 def test_who_takes_the_program_for_a_module_keeps_his_garbage_collector_as_it_is() -> None:
     run(
-        "import gc; gc.disable(); frozen = gc.get_freeze_count()\n"
+        "import gc; gc.disable(); before = gc.get_freeze_count(), gc.get_threshold()\n"
         "import aiolsp.websrv.__main__\n"
-        "assert not gc.isenabled() and gc.get_freeze_count() == frozen"
+        "assert not gc.isenabled() and (gc.get_freeze_count(), gc.get_threshold()) == before"
     )
 
 

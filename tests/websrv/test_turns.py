@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aiolsp.static.phases import Phase
+from aiolsp.websettings import Settings
 from aiolsp.websrv.service import Service
 from aiolsp.websrv.turns import LEAST, TURN, Turns
 from faults import reset
@@ -70,6 +74,21 @@ def test_one_request_is_answered_before_the_last_of_thousands_that_came_earlier(
             before = answered.index(one)
             assert answered.count(many) == count and before <= (TURN // 2 if count > TURN else count)
             assert exchange(greedy, "/missing").status == 404
+
+
+def test_pipelines_that_nobody_reads_hold_up_nobody_though_there_is_one_thread(shell: Shell, tmp_path: Path) -> None:
+    data = request("*", method="OPTIONS")
+    with hosted(shell.name, tmp_path, Settings(threads=1)) as host, ExitStack() as stack:
+        for _ in range(3):
+            greedy, many = host.connect(receive_buffer=4096, send_buffer=4096)
+            stack.enter_context(greedy).setblocking(False)
+            greedy.send(data * 20_000)
+            host.wait_until(partial(host.waits_for, many, Phase.SENDING), "a full socket")
+        honest, _ = host.connect()
+        with honest:
+            for _ in range(3):
+                assert exchange(honest, "*", method="OPTIONS").status == 204
+                assert exchange(honest, "/missing").status == 404
 
 
 def test_who_leaves_with_requests_unanswered_is_not_complained_of(shell: Shell, tmp_path: Path) -> None:
