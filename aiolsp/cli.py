@@ -150,7 +150,8 @@ def say(line: str) -> None:
 class _StderrHandler(logging.StreamHandler[TextIO]):
     """Logs to stderr what it takes at once, and counts the rest: a reader who is stuck must not stop who serves.
 
-    poll(2) calls a pipe writable when it has room for PIPE_BUF bytes (pipe(7)), which no line of ours is longer than.
+    poll(2) calls a pipe writable when it has room for PIPE_BUF bytes (pipe(7)). A longer record, as a traceback may be,
+    still waits for the rest of its room.
     """
 
     _lost = 0

@@ -190,6 +190,22 @@ class Shell:
         finally:
             client.kill()
 
+    @contextmanager
+    def server_writing_to(
+        self, stderr: int, program: str, *options: object
+    ) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
+        """A server with *stderr*, which is closed here, and its address; killed at the end of the block."""
+        command = self.command(program, "", "--port", 0, *options)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as server:
+            os.close(stderr)
+            try:
+                assert server.stdout is not None
+                found = READY.search(server.stdout.readline().decode())
+                assert found is not None
+                yield server, ("127.0.0.1", int(found["port"]))
+            finally:
+                server.kill()
+
 
 SHELLS = tuple(Shell(name) for name in ("asyncio", "uvloop", "blocking"))
 

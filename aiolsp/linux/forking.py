@@ -25,7 +25,7 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 
-from aiolsp.linux.process_control import die_with_parent
+from aiolsp.linux.process_control import die_with_parent, no_action
 from aiolsp.tracing import trace
 
 
@@ -62,8 +62,4 @@ def _reset_signals() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, _nothing)
-
-
-def _nothing(number: int, frame: object) -> None:
-    """A signal that somebody else acts on."""
+    signal.signal(signal.SIGINT, no_action)

@@ -58,3 +58,7 @@ def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def no_action(number: int, frame: object) -> None:
+    """A handler for a signal that somebody else acts on; no program inherits it through exec, as it would SIG_IGN."""

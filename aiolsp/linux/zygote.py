@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.linux.process_control import adopt_orphans, children, die_with_parent, kill_orphans
+from aiolsp.linux.process_control import adopt_orphans, children, die_with_parent, kill_orphans, no_action
 
 Target: TypeAlias = "Callable[[bytes, list[int]], int | None]"
 """What a child runs: the payload and the descriptors that it was sent, its own to close; its exit status."""
@@ -188,7 +188,7 @@ class _Forker:
             self._signal_pipe = writer
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-                signal.signal(number, _nothing)  # not SIG_IGN: programs would inherit that through exec
+                signal.signal(number, no_action)  # not SIG_IGN: programs would inherit that through exec
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._serve()
             status = 0
@@ -289,7 +289,3 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _nothing(number: int, frame: object) -> None:
-    """A signal that is not ours to act on."""

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from aiolsp.linux.channel import BIRTH, CONNECTION, LEAVING, READY, REFUSED, TAKEN, Channel
 from aiolsp.linux.listener import Address, stream_socket
+from aiolsp.linux.process_control import no_action
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver
@@ -104,7 +105,7 @@ def be_child(serve: Serve, loop: str, payload: bytes, descriptors: list[int]) ->
     # A terminal's hang-up, or a supervisor's SIGTERM, comes to the whole group, and is the parent's to act on: it must
     # not end a child that has begun to finish what it has. Programs that a child starts have neither handler.
     for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, _nothing)
+        signal.signal(number, no_action)
 
     async def main() -> None:
         channel = Channel(socket.socket(fileno=descriptors[0]))
@@ -116,7 +117,3 @@ def be_child(serve: Serve, loop: str, payload: bytes, descriptors: list[int]) ->
 
     run(main(), loop=loop)
     return 0
-
-
-def _nothing(number: int, frame: object) -> None:
-    """A signal that somebody else acts on."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import aiolsp
-from harness import DEADLINE, READY, SHELLS, Process, Server, Shell, receive_to_end
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end
 from webclient import ask, exchange, read_reply, request, send_raw
 
 ASYNCIO = SHELLS[0]
@@ -229,14 +229,8 @@ def test_a_person_at_a_terminal_sees_the_requests(shell: Shell, site: Path) -> N
 def test_a_server_whose_log_nobody_reads_serves_on_and_ends_within_two_seconds(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("file")
     reader, writer = os.pipe()
-    command = shell.command("websrv", "", tmp_path, "--port", 0, "--log", "combined")
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
-    os.close(writer)
-    try:
-        assert server.stdout is not None
-        found = READY.search(server.stdout.readline().decode())
-        assert found is not None
-        with socket.create_connection(("127.0.0.1", int(found["port"])), DEADLINE) as peer:
+    with shell.server_writing_to(writer, "websrv", tmp_path, "--log", "combined") as (server, address):
+        with socket.create_connection(address, DEADLINE) as peer:
             packet = request("/file.txt", "User-Agent: " + "x" * 1000) * 50
             for _ in range(10):
                 peer.sendall(packet)
@@ -244,11 +238,7 @@ def test_a_server_whose_log_nobody_reads_serves_on_and_ends_within_two_seconds(s
                     assert read_reply(peer).body == b"file"
         server.send_signal(signal.SIGTERM)
         assert server.wait(2) == 0
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()  # type: ignore[union-attr]
-        os.close(reader)
+    os.close(reader)
 
 
 # Containers

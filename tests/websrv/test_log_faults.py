@@ -6,13 +6,12 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from harness import DEADLINE, READY, Shell
+from harness import DEADLINE, Shell
 from webclient import exchange
 
 
@@ -20,14 +19,8 @@ from webclient import exchange
 def test_it_serves_on_without_its_log_and_ends_with_status_0(shell: Shell, tmp_path: Path, fault: str) -> None:
     (tmp_path / "file.txt").write_text("file")
     reader, writer = os.pipe() if fault == "no reader" else (-1, os.open("/dev/full", os.O_WRONLY))
-    command = shell.command("websrv", "", tmp_path, "--port", 0, "--log", "common")
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
-    os.close(writer)
-    try:
-        assert server.stdout is not None
-        found = READY.search(server.stdout.readline().decode())
-        assert found is not None
-        with socket.create_connection(("127.0.0.1", int(found["port"])), DEADLINE) as peer:
+    with shell.server_writing_to(writer, "websrv", tmp_path, "--log", "common") as (server, address):
+        with socket.create_connection(address, DEADLINE) as peer:
             assert exchange(peer, "/file.txt").body == b"file"
             if reader >= 0:
                 assert b'"GET /file.txt HTTP/1.1" 200 4\n' in os.read(reader, 4096)
@@ -37,10 +30,6 @@ def test_it_serves_on_without_its_log_and_ends_with_status_0(shell: Shell, tmp_p
             assert exchange(peer, "/file.txt").body == b"file"
         server.send_signal(signal.SIGTERM)
         assert server.wait(DEADLINE) == 0
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("log", ["off", "common"])
@@ -49,16 +38,8 @@ def test_a_reader_who_is_stuck_stops_neither_answers_nor_complaints_nor_the_end(
 ) -> None:
     (tmp_path / "file.txt").write_text("file")
     reader, writer = full_pipe()
-    command = shell.command(
-        "websrv", "", tmp_path, "--port", 0, "--log", log, "--grace", 0.5, "--cache-valid", DEADLINE
-    )
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer)
-    os.close(writer)
-    try:
-        assert server.stdout is not None
-        found = READY.search(server.stdout.readline().decode())
-        assert found is not None
-        address = "127.0.0.1", int(found["port"])
+    options = (tmp_path, "--log", log, "--grace", 0.5, "--cache-valid", DEADLINE)
+    with shell.server_writing_to(writer, "websrv", *options) as (server, address):
         with socket.create_connection(address, DEADLINE) as peer, ExitStack() as peers:
             assert exchange(peer, "/file.txt").body == b"file"
             # It has no descriptor for the next: of that it complains.
@@ -74,11 +55,7 @@ def test_a_reader_who_is_stuck_stops_neither_answers_nor_complaints_nor_the_end(
                 assert exchange(later, "/file.txt").body == b"file"
         server.send_signal(signal.SIGTERM)
         assert server.wait(DEADLINE) == 0
-    finally:
-        os.close(reader)
-        server.kill()
-        server.wait()
-        server.stdout.close()  # type: ignore[union-attr]
+    os.close(reader)
 
 
 def full_pipe() -> tuple[int, int]:

@@ -395,8 +395,5 @@ class HttpConnection(HeldSocket):
         return self._patience.deadline(now, self._untaken(self._patience.phase))
 
     def _untaken(self, phase: Phase) -> int:
-        """What the kernel still holds, less all that it was given: the difference of two is what the client took.
-
-        The kernel has room for more only once the client has taken much of what it holds, which may be megabytes.
-        """
+        """What the kernel holds, less all that it was given: it has room for more only when much of that is taken."""
         return untaken(self._socket) - self.output.sent if phase is Phase.SENDING else 0
