@@ -28,25 +28,25 @@ A connection: ``(ready -> work)* -> close``; a worker: ``has the socket -> (recv
 
 ``server --wait 0.2 -v`` and ``client --bursts 2 --every 0.5 -v``, as they ran:
     listening on 127.0.0.1:8157
-    < accept fd=16 peer=127.0.0.1:53092
-    = epoll_ctl ADD fd=16 EPOLLIN|EPOLLONESHOT|EPOLLET
-    < epoll_wait fd=16 EPOLLIN
+    < accept fd=15 peer=127.0.0.1:53092
+    = epoll_ctl ADD fd=15 EPOLLIN|EPOLLONESHOT|EPOLLET
+    < epoll_wait fd=15 EPOLLIN
     127.0.0.1:53092 worker-0 has the socket
-    [worker-0] < recv fd=16 8 B  read until EAGAIN
+    [worker-0] < recv fd=15 8 B  read until EAGAIN
     127.0.0.1:53092 worker-0 read 8 bytes b'burst 1\n'
-    [worker-0] = recv EAGAIN fd=16  wait 0.2 s for more
-    [worker-0] - recv EAGAIN fd=16  read later: nothing came, let the socket go
+    [worker-0] = recv EAGAIN fd=15  wait 0.2 s for more
+    [worker-0] - recv EAGAIN fd=15  read later: nothing came, let the socket go
     127.0.0.1:53092 worker-0 lets the socket go, silent for 0.2 s
-    [worker-0] = epoll_ctl MOD fd=16 EPOLLIN|EPOLLONESHOT|EPOLLET  armed again
-    < epoll_wait fd=16 EPOLLIN
-    127.0.0.1:53092 worker-1 has the socket
-    [worker-1] < recv fd=16 8 B  read until EAGAIN
-    127.0.0.1:53092 worker-1 read 8 bytes b'burst 2\n'
+    [worker-0] = epoll_ctl MOD fd=15 EPOLLIN|EPOLLONESHOT|EPOLLET  armed again
+    < epoll_wait fd=15 EPOLLIN
+    127.0.0.1:53092 worker-0 has the socket
+    [worker-0] < recv fd=15 8 B  read until EAGAIN
+    127.0.0.1:53092 worker-0 read 8 bytes b'burst 2\n'
     ...
-    127.0.0.1:53092 worker-2 has the socket
-    [worker-2] < recv fd=16 0 B  end of stream
-    = epoll_ctl DEL fd=16
-    x close fd=16  end of stream
+    127.0.0.1:53092 worker-0 has the socket
+    [worker-0] < recv fd=15 0 B  end of stream
+    = epoll_ctl DEL fd=15
+    x close fd=15  end of stream
     127.0.0.1:53092 end of stream after 16 bytes, at most 1 thread at a time
     < signal SIGTERM  as an event of the loop
 

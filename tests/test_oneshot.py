@@ -64,13 +64,13 @@ def check(server: Server) -> None:
 def test_a_worker_keeps_its_socket_and_reads_what_came_while_it_waited(shell: Shell) -> None:
     with shell.server("oneshot", *LONG) as server, Peer(server) as peer:
         peer.socket.sendall(b"one")
-        peer.wait_for("worker-0 read 3 bytes b'one'")
+        worker = peer.wait_for(r"(worker-\d+) read 3 bytes b'one'")[1]
         peer.socket.sendall(b"two")
         assert peer.end() == "end of stream after 6 bytes, at most 1 thread at a time"
         assert peer.lines()[:3] == [
-            "worker-0 has the socket",
-            "worker-0 read 3 bytes b'one'",
-            "worker-0 read 3 bytes b'two'",
+            f"{worker} has the socket",
+            f"{worker} read 3 bytes b'one'",
+            f"{worker} read 3 bytes b'two'",
         ]
 
 
@@ -101,16 +101,17 @@ def test_one_socket_is_never_on_two_threads_however_its_bytes_come(shell: Shell)
         assert "at the same time" not in server.stdout.text
 
 
-WAITS = r"(?m)^\[worker-0\] = recv EAGAIN fd=\d+  wait 600 s for more$"
+WAITS = r"(?m)^\[(worker-\d+)\] = recv EAGAIN fd=\d+  wait 600 s for more$"
 
 
 def test_without_oneshot_two_threads_are_on_one_socket(shell: Shell) -> None:
     with shell.server("oneshot", *LONG, "--broken", "-v") as server, Peer(server) as peer:
         peer.socket.sendall(b"one")
-        server.stderr.wait_for(WAITS)
+        first = server.stderr.wait_for(WAITS)[1]
         peer.socket.sendall(b"two")
-        peer.wait_for("worker-0 and worker-1 have the socket at the same time")
-        peer.wait_for("worker-1 read 3 bytes b'two'")
+        both = peer.wait_for(r"(worker-\d+) and (worker-\d+) have the socket at the same time").groups()
+        (second,) = {*both} - {first}
+        peer.wait_for(f"{second} read 3 bytes b'two'")
         threads = re.fullmatch(r"end of stream after 6 bytes, at most (\d+) threads at a time", peer.end())
         assert threads and int(threads[1]) >= 2
 
@@ -122,7 +123,7 @@ def test_a_flood_without_oneshot_takes_no_more_than_the_workers_there_are(shell:
             server.stderr.wait_for(WAITS)
             for _ in range(500):
                 peer.socket.sendall(b"x")
-            peer.wait_for("worker-0 and worker-1 have the socket at the same time")
+            peer.wait_for(r"worker-\d+ and worker-\d+ have the socket at the same time")
             assert peer.end() == "end of stream after 501 bytes, at most 2 threads at a time"
         check(server)
 
