@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.sansio.exposition import PREFIX, as_json, as_text, in_all
+from aiolsp.sansio.exposition import METRICS, PREFIX, as_json, as_text, in_all
 from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics
 from prometheus import read_exposition
 
@@ -43,10 +41,22 @@ def test_text_and_json_say_the_same(workers: dict[int, Metrics]) -> None:
 @given(WORKERS)
 def test_in_all_is_the_sum_of_what_can_be_summed(workers: dict[int, Metrics]) -> None:
     total = in_all(workers)
-    for metric in fields(Metrics):
-        summed = 0 if metric.metadata["personal"] else sum(getattr(worker, metric.name) for worker in workers.values())
-        assert getattr(total, metric.name) == summed
+    for name, metric in METRICS.items():
+        assert getattr(total, name) == (0 if metric.personal else sum(getattr(one, name) for one in workers.values()))
     assert (total.pid, total.draining, total.start_time_seconds) == (0, 0, 0)
+
+
+def test_every_number_is_told_in_its_place() -> None:
+    assert tuple(METRICS) == NAMES
+    assert all(metric.help for metric in METRICS.values())
+
+
+def test_numbers_are_given_in_order_or_by_name_or_are_none() -> None:
+    assert Metrics(1, 2, pid=3).values() == [{0: 1, 1: 2, NAMES.index("pid"): 3}.get(n, 0) for n in range(len(NAMES))]
+    with pytest.raises(ValueError):
+        Metrics(*range(len(NAMES) + 1))
+    with pytest.raises(AttributeError):
+        Metrics(nothing=1)
 
 
 def test_counters_come_first() -> None:
@@ -58,4 +68,4 @@ def test_an_answer_counts_in_its_class_only(status: int) -> None:
     metrics = Metrics()
     metrics.responded(status)
     metrics.responded(status, 2)
-    assert metrics == dataclasses.replace(Metrics(), **{f"responses_{status // 100}xx_total": 3})
+    assert metrics.values() == Metrics(**{f"responses_{status // 100}xx_total": 3}).values()

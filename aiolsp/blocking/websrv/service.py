@@ -6,7 +6,6 @@ changes is behind a lock, and every request for a file is a look at the disk, by
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import select
@@ -22,6 +21,7 @@ from aiolsp.http1.target import parse_target
 from aiolsp.linux.descriptors import make_room
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd, host_of
+from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
 from aiolsp.static.resource import DocumentRoot, Resource, Wanted
@@ -186,7 +186,7 @@ class Service:
         """Bring the metrics up to date and let the other workers see them."""
         # All of it under the lock: of two threads that publish, the later one must know as much as the other.
         with self._lock:
-            metrics = dataclasses.replace(self.metrics)
+            metrics = Metrics(*self.metrics.values())
             metrics.connections = len(self.connections)
             metrics.sent_bytes_total += sum(connection.sent for connection in self.connections.values())
             metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
