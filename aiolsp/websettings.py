@@ -6,7 +6,6 @@ The words of ``python -m http.server`` are understood as well: a bare port, ``-b
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import resource
 import signal
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number, ready, say
-from aiolsp.http1.limits import Limits
+from aiolsp.http1.limits import UNITS, Limits
 from aiolsp.linux.listener import Address
 from aiolsp.static.policy import Policy, ScriptDirectoryError
 
@@ -137,13 +136,11 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """An option for each limit on clients; the help lists them in a block, to fit a screen."""
     told = []
-    for limit in dataclasses.fields(Limits):
-        name = "--" + limit.name.replace("_", "-")
-        kind = _at_least(int, 1) if limit.type == "int" else _at_least(float, 0)
-        parser.add_argument(name, type=kind, default=limit.default, metavar="N", help=argparse.SUPPRESS)
-        told.append(
-            f"{name} {limit.default} {limit.metadata['unit']}".replace(" connections", "").replace(" ranges", "")
-        )
+    for limit, default in Limits._field_defaults.items():
+        name = "--" + limit.replace("_", "-")
+        kind = _at_least(int, 1) if isinstance(default, int) else _at_least(float, 0)
+        parser.add_argument(name, type=kind, default=default, metavar="N", help=argparse.SUPPRESS)
+        told.append(f"{name} {default} {UNITS[limit]}".replace(" connections", "").replace(" ranges", ""))
     parser.epilog = "limits on clients, with their defaults: " + ", ".join(told)
 
 
@@ -284,7 +281,7 @@ def _policy(options: argparse.Namespace) -> Policy:
 
 def _limits(options: argparse.Namespace) -> Limits:
     try:
-        return Limits(**{limit.name: getattr(options, limit.name) for limit in dataclasses.fields(Limits)})
+        return Limits(**{limit: getattr(options, limit) for limit in Limits._fields})
     except ValueError as error:
         raise UsageError(str(error).replace("_", "-")) from None
 

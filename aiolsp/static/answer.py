@@ -6,7 +6,6 @@ No I/O: on the hot path of the web server the usual answer costs one look at the
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 from aiolsp.http1.conditions import Outcome, Preconditions, evaluate, range_applies
 from aiolsp.http1.messages import Fields
@@ -31,15 +30,24 @@ _IDENTIFYING = frozenset({b"ETag", b"Cache-Control", b"Vary"})
 """Fields that a 304 must repeat (RFC 9110 15.4.5), and that a refusal must not claim for itself."""
 
 
-@dataclass(slots=True)
 class Answer:
     """A status, a head, and a body of *size* bytes in *pieces*; ``close`` it when sent, or when it will not be."""
 
-    status: int
-    head: HeadTemplate
-    pieces: tuple[bytes | FileSlice, ...]
-    size: int
-    resource: Resource | None = field(default=None, repr=False)
+    __slots__ = ("head", "pieces", "resource", "size", "status")
+
+    def __init__(
+        self,
+        status: int,
+        head: HeadTemplate,
+        pieces: tuple[bytes | FileSlice, ...],
+        size: int,
+        resource: Resource | None = None,
+    ) -> None:
+        self.status = status
+        self.head = head
+        self.pieces = pieces
+        self.size = size
+        self.resource = resource
 
     @property
     def ready(self) -> bytes:

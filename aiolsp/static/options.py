@@ -5,8 +5,7 @@ from __future__ import annotations
 from aiolsp.http1.messages import Fields
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
 from aiolsp.static.answer import Answer
-from aiolsp.static.policy import Policy
-from aiolsp.static.resource import common_fields
+from aiolsp.static.policy import Policy, common_fields
 
 METHODS = b"GET, HEAD, OPTIONS"
 

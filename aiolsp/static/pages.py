@@ -7,7 +7,6 @@ one behind it (Forwarded and the like) counts, but a proxy that says nothing ope
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +17,7 @@ from aiolsp.http1.response import HeadTemplate, ResponseHead
 from aiolsp.sansio.exposition import JSON, TEXT, as_json, as_text
 from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer
-from aiolsp.static.policy import Policy
-from aiolsp.static.resource import common_fields
+from aiolsp.static.policy import Policy, common_fields
 
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 """Fields by which a proxy says that the request is somebody else's (RFC 7239, RFC 9110 7.6.3, and custom)."""
@@ -32,7 +30,7 @@ class Pages:
         self._status = None if status is None else status.encode("utf-8", "surrogateescape")
         self._health = None if health is None else health.encode("utf-8", "surrogateescape")
         # No script of another origin may read the status through a browser on this machine.
-        told = common_fields(dataclasses.replace(policy, cors=False))
+        told = common_fields(policy._replace(cors=False))
         self._fields = (
             *(pair for pair in told if pair[0].lower() != b"cache-control"),
             (b"Cache-Control", b"no-store"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from aiolsp.http1.response import Field, check_field
 
@@ -28,14 +28,8 @@ class ScriptDirectoryError(Exception):
     """A directory of programs cannot be used; the message is one line for a person."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How a directory is served; *headers* go out with every answer, *cache_control* with files and their 304.
-
-    One of the *headers* takes the place of what the server says of itself (Server, Access-Control-Allow-Origin).
-    Raises ValueError for a field that cannot be sent or is not the operator's to set, and for an *index* or a
-    *not_found_page* that is not a plain name.
-    """
+class _Policy(NamedTuple):
+    """The options; a named tuple, as the limits are."""
 
     follow_symlinks: bool = False
     dotfiles: bool = False
@@ -44,16 +38,42 @@ class Policy:
     cors: bool = False
     cache_control: bytes | None = None
     headers: tuple[Field, ...] = ()
-    index: bytes = b"index.html"
+    index_page: bytes = b"index.html"
     not_found_page: bytes = b"404.html"
 
-    def __post_init__(self) -> None:
-        for name, value in self.headers:
+
+class Policy(_Policy):
+    """How a directory is served; *headers* go out with every answer, *cache_control* with files and their 304.
+
+    One of the *headers* takes the place of what the server says of itself (Server, Access-Control-Allow-Origin).
+    Raises ValueError for a field that cannot be sent or is not the operator's to set, and for an *index_page* or a
+    *not_found_page* that is not a plain name.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *values: Any, **named: Any) -> Policy:
+        """As a named tuple is made, but checked."""
+        made = super().__new__(cls, *values, **named)
+        for name, value in made.headers:
             check_field(name, value)
             if name.lower() in _OURS:
                 raise ValueError(f"the server sets {name.decode('ascii')} itself")
-        if self.cache_control is not None:
-            check_field(b"Cache-Control", self.cache_control)
-        for name in (self.index, self.not_found_page):
+        if made.cache_control is not None:
+            check_field(b"Cache-Control", made.cache_control)
+        for name in (made.index_page, made.not_found_page):
             if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
                 raise ValueError(f"not the name of a file: {name!r}")
+        return made
+
+
+def common_fields(policy: Policy) -> tuple[Field, ...]:
+    """What every answer says; what the operator says takes the place of ours."""
+    ours = [(b"Server", b"aiolsp"), (b"X-Content-Type-Options", b"nosniff")]
+    if policy.cors:
+        ours += [
+            (b"Access-Control-Allow-Origin", b"*"),
+            (b"Access-Control-Expose-Headers", b"Accept-Ranges, Content-Length, Content-Range, ETag"),
+        ]
+    replaced = {name.lower() for name, _ in policy.headers}
+    return (*(pair for pair in ours if pair[0].lower() not in replaced), *policy.headers)

@@ -11,7 +11,6 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from aiolsp.http1.conditions import Validators
@@ -24,7 +23,7 @@ from aiolsp.linux import cached
 from aiolsp.linux.beneath import Opened, open_beneath, walk
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import listing
-from aiolsp.static.policy import Policy
+from aiolsp.static.policy import Policy, common_fields
 
 if TYPE_CHECKING:
     from aiolsp.static.scripts import Scripts
@@ -62,7 +61,6 @@ class Identity(NamedTuple):
         return self == Identity.of(status, self.coding)
 
 
-@dataclass(slots=True)
 class Resource:
     """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
 
@@ -72,18 +70,44 @@ class Resource:
     Whoever holds it calls ``close``.
     """
 
-    status: int
-    common: tuple[Field, ...]
-    size: int
-    body: bytes | None = None
-    fd: int = -1
-    identity: Identity | None = None
-    validators: Validators | None = None
-    own: tuple[Field, ...] = ()
-    content_type: bytes = HTML
-    keepable: bool = False
-    repeatable: bool = False
-    _whole: HeadTemplate | None = field(default=None, repr=False)
+    __slots__ = (
+        "_whole",
+        "body",
+        "common",
+        "content_type",
+        "fd",
+        "identity",
+        "keepable",
+        "own",
+        "repeatable",
+        "size",
+        "status",
+        "validators",
+    )
+
+    def __init__(
+        self,
+        status: int,
+        common: tuple[Field, ...],
+        size: int,
+        body: bytes | None = None,
+        fd: int = -1,
+        identity: Identity | None = None,
+        validators: Validators | None = None,
+        own: tuple[Field, ...] = (),
+        content_type: bytes = HTML,
+    ) -> None:
+        self.status = status
+        self.common = common
+        self.size = size
+        self.body = body
+        self.fd = fd
+        self.identity = identity
+        self.validators = validators
+        self.own = own
+        self.content_type = content_type
+        self.keepable = self.repeatable = False
+        self._whole: HeadTemplate | None = None
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -196,7 +220,7 @@ class DocumentRoot:
     def _directory(self, fd: int, wanted: Wanted, known: Resource | None) -> Resource:
         segments = wanted.target.segments
         try:
-            index = (*segments, self.policy.index)
+            index = (*segments, self.policy.index_page)
             return self._regular(index, wanted, known)
         except FileNotFoundError:
             if not self.policy.listing:
@@ -292,7 +316,7 @@ class DocumentRoot:
         plain = Wanted(wanted.target)
         if self.policy.spa and accepts_html(wanted.accept):
             try:
-                page = self._regular((self.policy.index,), plain, None)
+                page = self._regular((self.policy.index_page,), plain, None)
                 # It stands in for this path only in answer to this Accept, which no key of a cache holds.
                 page.keepable = False
                 return page
@@ -367,15 +391,3 @@ class _CachedRoot(DocumentRoot):
 
     def _list(self, fd: int) -> NoReturn:
         raise NotCached
-
-
-def common_fields(policy: Policy) -> tuple[Field, ...]:
-    """What every answer says; what the operator says takes the place of ours."""
-    ours = [(b"Server", b"aiolsp"), (b"X-Content-Type-Options", b"nosniff")]
-    if policy.cors:
-        ours += [
-            (b"Access-Control-Allow-Origin", b"*"),
-            (b"Access-Control-Expose-Headers", b"Accept-Ranges, Content-Length, Content-Range, ETag"),
-        ]
-    replaced = {name.lower() for name, _ in policy.headers}
-    return (*(pair for pair in ours if pair[0].lower() not in replaced), *policy.headers)

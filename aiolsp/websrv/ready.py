@@ -54,7 +54,7 @@ class ReadyAnswers:
 
     def __init__(self, limits: Limits) -> None:
         self.table: dict[bytes, ReadyAnswer] = {}
-        self._limits = limits
+        self._max_head, self._max_fields = limits.max_head, limits.max_fields
         self._rest = Sieve((*FRAMING, *DECIDING)).rest
         self._size = self._packets = 0
 
@@ -77,12 +77,12 @@ class ReadyAnswers:
 
     def find(self, packet: bytes) -> ReadyAnswer | None:
         """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
-        if len(packet) > self._limits.max_head or not packet.endswith(END):
+        if len(packet) > self._max_head or not packet.endswith(END):
             return None
         # The rest of anything but one head has more empty lines than any key of the table.
         ready = self.table.get(self._rest(packet))
         # All its lines are right now: each ends with one LF, and all but the first and the last are fields.
-        if ready is None or packet.count(b"\n") - 2 > self._limits.max_fields:
+        if ready is None or packet.count(b"\n") - 2 > self._max_fields:
             return None
         self._packets += len(packet)
         if self._packets <= PACKETS:
@@ -95,7 +95,7 @@ class ReadyAnswers:
         One head alone is left to `find`.
         """
         found: list[Run] = []
-        while most > 0 and (end := data.find(END, start, start + self._limits.max_head)) >= 0:
+        while most > 0 and (end := data.find(END, start, start + self._max_head)) >= 0:
             head = data[start : end + len(END)]
             if len(head) == len(data):
                 break
