@@ -6,16 +6,16 @@ range condition, the last step there, is asked apart, for only a GET with a Rang
 
 from __future__ import annotations
 
-import re
 from enum import Enum, auto
 from typing import NamedTuple
 
 from aiolsp.http1.dates import clamp, parse_date
+from aiolsp.http1.expressions import expression
 
-_ENTITY_TAG = re.compile(rb'(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*")')
+_ENTITY_TAG = expression(rb'(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*")')
 """entity-tag (RFC 9110 section 8.8.3): any visible byte but the quote, so commas too; ``W/`` is case-sensitive."""
 
-_LIST_ELEMENT = re.compile(rb"[ \t,]*" + _ENTITY_TAG.pattern + rb"[ \t]*(?=,|\Z)")
+_LIST_ELEMENT = expression(rb"[ \t,]*" + _ENTITY_TAG.pattern + rb"[ \t]*(?=,|\Z)")
 """One element of a list of them, with the empty elements before it (RFC 9110 section 5.6.1.2)."""
 
 

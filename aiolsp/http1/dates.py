@@ -9,6 +9,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
+from aiolsp.http1.expressions import expression
+
 LATEST = 253_402_300_799
 """9999-12-31 23:59:59, the last second that a year of four digits can name."""
 
@@ -21,11 +23,10 @@ _DAY = rb"(?P<day>[0-9]{2})"
 _TIME = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _YEAR = rb"(?P<year>[0-9]{4})"
 
-# Left to `re`, which compiles one when it is first needed, and keeps it: the second and third are relics.
 _FORMS = (
-    _DAY_NAME + rb", " + _DAY + rb" " + _MONTH + rb" " + _YEAR + rb" " + _TIME + rb" GMT",
-    _DAY_NAME_L + rb", " + _DAY + rb"-" + _MONTH + rb"-(?P<year>[0-9]{2}) " + _TIME + rb" GMT",
-    _DAY_NAME + rb" " + _MONTH + rb" (?P<day>[0-9]{2}| [0-9]) " + _TIME + rb" " + _YEAR,
+    expression(_DAY_NAME + rb", " + _DAY + rb" " + _MONTH + rb" " + _YEAR + rb" " + _TIME + rb" GMT"),
+    expression(_DAY_NAME_L + rb", " + _DAY + rb"-" + _MONTH + rb"-(?P<year>[0-9]{2}) " + _TIME + rb" GMT"),
+    expression(_DAY_NAME + rb" " + _MONTH + rb" (?P<day>[0-9]{2}| [0-9]) " + _TIME + rb" " + _YEAR),
 )
 """IMF-fixdate, rfc850-date, asctime-date. That the day has its right name is not checked: it adds nothing."""
 
@@ -55,7 +56,7 @@ def parse_date(value: bytes, now: float) -> int | None:
     *now* gives a year of two digits its century: a date that appears to be more than 50 years ahead is in the past.
     """
     for form in _FORMS:
-        match = re.fullmatch(form, value)
+        match = form.fullmatch(value)
         if match is not None:
             return _seconds(match, now)
     return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from aiolsp.http1.expressions import expression
+
 # RFC 5234 B.1, RFC 9110 5.6.3
 hexdig = rb"[0-9A-Fa-f]"
 ows = bws = rb"[ \t]*"
@@ -61,8 +63,6 @@ uri_host = rb"(?:" + ip_literal + rb"|" + reg_name + rb")"
 # A port is any number of digits in the RFC; none has more than five.
 port = rb"[0-9]{0,5}"
 
-# With an IPv6 address in it, an expression takes as long to compile as all below together. These three are left to
-# `re`, which compiles one when it is first needed, and keeps it: most servers never see such a host.
 literal_host = ip_literal + rb"(?::" + port + rb")?"
 # RFC 9110 4.2.1, 4.2.4: the authority of an http URI has no user information, and its host is not empty.
 authority = rb"(?!:)" + uri_host + rb"(?::" + port + rb")?"
@@ -83,22 +83,26 @@ chunk_size = hexdig + rb"{1,16}"
 chunk_ext_val = rb"(?:" + token + rb"|" + quoted_string + rb")"
 chunk_ext = rb"(?:" + bws + rb";" + bws + token + rb"(?:" + bws + rb"=" + bws + chunk_ext_val + rb")?)*"
 
-REQUEST_LINE = re.compile(request_line)
+# Compiled at once is what every request needs; of the others, those with an IPv6 address take the longest.
+REQUEST_LINE = expression(request_line)
 REQUEST_LINE_CRLF = re.compile(request_line + rb"\r\n")
-FIELD_LINE = re.compile(field_line)
+FIELD_LINE = expression(field_line)
 FIELD_LINES = re.compile(rb"^" + field_line + rb"\r\n", re.MULTILINE)
 """For findall. Each match is one whole line: so all lines of a text match if it has as many matches as LF."""
 
 NAMED_HOST = re.compile(reg_name + rb"(?::" + port + rb")?")
-"""RFC 9110 7.2, but for IP literals: see `is_host`."""
-ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)(?:[/?].*)?")
+LITERAL_HOST = expression(literal_host)
+"""RFC 9110 7.2, for names and for IP literals: see `is_host`."""
+AUTHORITY = expression(authority)
+AUTHORITY_FORM = expression(authority_form)
+ABSOLUTE_FORM = expression(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)(?:[/?].*)?")
 """RFC 9112 3.2.2, for the two schemes of RFC 9110 4.2; group 1 is to be matched by authority."""
 
-CONTENT_LENGTH = re.compile(rb"[0-9]+")
+CONTENT_LENGTH = expression(rb"[0-9]+")
 """RFC 9110 8.6."""
-TRANSFER_CODING = re.compile(token)
+TRANSFER_CODING = expression(token)
 """RFC 9112 7, without transfer-parameter: chunked takes none, and no other coding is known here."""
-CHUNK_LINE = re.compile(rb"(" + chunk_size + rb")" + chunk_ext)
+CHUNK_LINE = expression(rb"(" + chunk_size + rb")" + chunk_ext)
 """RFC 9112 7.1: chunk or last-chunk without its CR LF; group 1 is the size."""
 
 Pair = tuple[bytes, bytes]
@@ -106,7 +110,7 @@ Pair = tuple[bytes, bytes]
 
 def is_host(value: bytes) -> bool:
     """Whether *value* is right for a Host field (RFC 9110 7.2)."""
-    return bool(re.fullmatch(literal_host, value) if value[:1] == b"[" else NAMED_HOST.fullmatch(value))
+    return bool(LITERAL_HOST.fullmatch(value) if value[:1] == b"[" else NAMED_HOST.fullmatch(value))
 
 
 def field_pair(line: bytes) -> Pair | None:

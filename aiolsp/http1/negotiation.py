@@ -8,23 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from aiolsp.http1.expressions import expression
+
 SIBLINGS = {b"br": b".br", b"zstd": b".zst", b"gzip": b".gz"}
 """Content codings in the order a server prefers them, best compression first, each with the suffix of its files."""
 
 _QVALUE = rb"(?P<q>0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
 """qvalue (RFC 9110 section 12.4.2)."""
 
-_CODING = re.compile(
+_CODING = expression(
     rb"(?P<coding>[!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*;[ \t]*q=" + _QVALUE + rb")?",
     re.IGNORECASE,
 )
 """One element of Accept-Encoding: a token or ``*``, and its weight."""
 
-# Left to `re`, which compiles one when it is first needed, and keeps it: few servers look at Accept.
-_HTML = rb"(?is)(?:text/html|application/xhtml\+xml)[ \t]*(?:;.*)?"
-_JSON = rb"(?is)application/json[ \t]*(?:;.*)?"
-_WEIGHT = rb"(?i);[ \t]*q=" + _QVALUE + rb"[ \t]*(?=;|\Z)"
-_WEIGHT_NAME = rb"(?i);[ \t]*q="
+_HTML = expression(rb"(?is)(?:text/html|application/xhtml\+xml)[ \t]*(?:;.*)?")
+_JSON = expression(rb"(?is)application/json[ \t]*(?:;.*)?")
+_WEIGHT = expression(rb"(?i);[ \t]*q=" + _QVALUE + rb"[ \t]*(?=;|\Z)")
+_WEIGHT_NAME = expression(rb"(?i);[ \t]*q=")
 
 _UNLISTED_IDENTITY = 0.5
 """Weight of identity where nothing names it: acceptable, but less wanted than any coding that is."""
@@ -76,15 +77,15 @@ def accepts_json(accept: bytes | None) -> bool:
     return _names(accept, _JSON)
 
 
-def _names(accept: bytes | None, kind: bytes) -> bool:
+def _names(accept: bytes | None, kind: re.Pattern[bytes]) -> bool:
     elements = (element.strip(b" \t") for element in (accept or b"").split(b","))
-    return any(re.fullmatch(kind, element) is not None and _media_weight(element) > 0 for element in elements)
+    return any(kind.fullmatch(element) is not None and _media_weight(element) > 0 for element in elements)
 
 
 def _media_weight(element: bytes) -> int:
-    match = re.search(_WEIGHT, element)
+    match = _WEIGHT.search(element)
     if match is None:
-        return 0 if re.search(_WEIGHT_NAME, element) else 1000
+        return 0 if _WEIGHT_NAME.search(element) else 1000
     return _thousandths(match["q"])
 
 

@@ -23,11 +23,11 @@ from collections.abc import Callable
 from aiolsp.http1.framing import BAD_BYTE, NO_BODY, BodyReader, body_of
 from aiolsp.http1.grammar import (
     ABSOLUTE_FORM,
+    AUTHORITY,
+    AUTHORITY_FORM,
     REQUEST_LINE,
     REQUEST_LINE_CRLF,
     Pair,
-    authority,
-    authority_form,
     field_fault,
     field_pair,
     field_pairs,
@@ -278,14 +278,14 @@ class RequestParser:
         """RFC 9112 3.2.2 to 3.2.4: the forms of a request-target that do not start with a slash."""
         target = self._target
         if self._method == b"CONNECT":
-            if re.fullmatch(authority_form, target):
+            if AUTHORITY_FORM.fullmatch(target):
                 self._authority = target
                 return None
         elif target == b"*":
             if self._method == b"OPTIONS":
                 return None
         elif found := ABSOLUTE_FORM.fullmatch(target):
-            if re.fullmatch(authority, found[1]):
+            if AUTHORITY.fullmatch(found[1]):
                 self._authority = found[1]
                 return None
         return ProtocolError(400, "bad request-target")

@@ -6,12 +6,13 @@ computed, and only as many ranges are sorted as the caller allows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias
 
-_RANGE_SPEC = re.compile(rb"(?P<first>[0-9]*)-(?P<last>[0-9]*)")
+from aiolsp.http1.expressions import expression
+
+_RANGE_SPEC = expression(rb"(?P<first>[0-9]*)-(?P<last>[0-9]*)")
 """int-range or suffix-range (RFC 9110 section 14.1.2); a lone ``-`` is neither, and is ruled out by hand."""
 
 _BEYOND = 10**20

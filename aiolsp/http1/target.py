@@ -13,26 +13,28 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
+from aiolsp.http1.expressions import expression
+
 _MALFORMED = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
 """What no target holds: controls, a space, a fragment, a percent sign that encodes nothing (RFC 3986 section 2.1).
 
 Wider than the grammar in one way: ``|``, ``"``, raw UTF-8 and the like, which clients do send, stand for themselves.
 """
 
-_ABSOLUTE = re.compile(
+_ABSOLUTE = expression(
     rb"https?://(?P<authority>(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]+)(?::[0-9]*)?)(?=[/?]|\Z)",
     re.IGNORECASE,
 )
 """scheme and authority of absolute-form; no userinfo, which RFC 9110 section 4.2.4 calls an error in a request."""
 
 # Not urllib.parse, which loads ipaddress and its tables before it encodes a byte.
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ESCAPE = expression(rb"%([0-9A-Fa-f]{2})")
 """pct-encoded (RFC 3986 section 2.1)."""
 
-_NOT_UNRESERVED = re.compile(rb"[^0-9A-Za-z._~-]")
+_NOT_UNRESERVED = expression(rb"[^0-9A-Za-z._~-]")
 """All but unreserved (RFC 3986 section 2.3)."""
 
-_NOT_QUERY = re.compile(rb"[^0-9A-Za-z._~!$&'()*+,;=:@/?%-]")
+_NOT_QUERY = expression(rb"[^0-9A-Za-z._~!$&'()*+,;=:@/?%-]")
 """Bytes that cannot stand in a query (RFC 3986 section 3.4), which may hold the sign that starts an escape."""
 
 
