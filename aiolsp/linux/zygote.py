@@ -35,8 +35,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.linux.process_control import adopt_orphans, children, die_with_parent, kill_orphans, no_action
@@ -54,24 +53,21 @@ _REPLY = struct.Struct("=cQqq")
 _TOKEN = struct.Struct("=Q")
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A child runs; *process* is its pidfd, the receiver's to close. Not told when no descriptor is left for it."""
 
     token: int
     process: PidFd
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """The child could not be forked: EAGAIN or ENOMEM, usually."""
 
     token: int
     errno: int
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(NamedTuple):
     """A child has ended and was reaped; -N is an end by signal N."""
 
     token: int
