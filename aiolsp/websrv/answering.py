@@ -74,6 +74,8 @@ class Answering(asyncio.Protocol):
         self._patience = Patience(limits, now)
         self._full = self._clogged = self._awaits_disk = False
         self._ended = self._closing = False
+        # Whether a file is being begun: if all of it goes at once, who began it goes on.
+        self._beginning = False
         self._transfer: Transfer | None = None
         self._exchange: Exchange | None = None
         self._sending: tuple[Request, int] | None = None
@@ -140,14 +142,12 @@ class Answering(asyncio.Protocol):
             self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))
             return
         self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
-        # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
-        self.transport.set_write_buffer_limits(0)
-        self._flush(why="a file follows")
         self._hot = NOTHING_HOT
         self._transfer = transfer
         self._sending = request, answer.status
-        self._enter(Phase.SENDING)
-        transfer.begin()
+        self._beginning = True
+        transfer.begin(self._take_output())
+        self._beginning = False
 
     def begin_stream(self, request: Request, status: int, head: HeadTemplate, *, delimited: bool) -> None:
         """Queue the head of an answer that the exchange will stream; unless it is *delimited*, the end closes."""
@@ -174,10 +174,10 @@ class Answering(asyncio.Protocol):
             self.transport.abort()
             return
         self._enter(Phase.SENDING if self._full else Phase.IDLE)
-        if self._keep_alive:
-            self._advance()
-        else:
+        if not self._keep_alive:
             self._leave(request)
+        elif not self._beginning:
+            self._advance()
 
     @property
     def full(self) -> bool:
@@ -237,15 +237,20 @@ class Answering(asyncio.Protocol):
     def _flush(self, *, why: str = "") -> None:
         if not self._output:
             return
-        data = b"".join(self._output) if len(self._output) > 1 else self._output[0]
-        self._output.clear()
-        self._output_size = 0
+        data = self._take_output()
         if trace.on:
             trace.event(">", "write", fd=self.fd, size=len(data), why=why)
         if not self.transport.is_closing():
-            self._service.metrics.sent_bytes_total += len(data)
-            self._patience.written += len(data)
             self._write(data)
+
+    def _take_output(self) -> bytes:
+        """What has been put, to be written now."""
+        data = b"".join(self._output)
+        self._output.clear()
+        self._output_size = 0
+        self._service.metrics.sent_bytes_total += len(data)
+        self._patience.written += len(data)
+        return data
 
     # Closing
 

@@ -182,7 +182,7 @@ class HttpConnection(Answering):
             return
         self._full = False
         if self._transfer is not None:
-            self._transfer.begin()
+            self._transfer.resume()
         elif self._closing:
             self._linger()
         elif self._exchange is not None:

@@ -4,16 +4,19 @@ Facts
     - uvloop has no ``loop.sendfile``, and neither loop lets ``add_writer`` watch the descriptor of a transport.
     - A duplicate of that descriptor may be watched and written to; it shares O_NONBLOCK. What the transport still has
       in its own buffer would then be overtaken.
+    - A head in a packet of its own wakes the client for nothing, which costs both sides as much as 64 KiB of the file.
+      MSG_MORE (send(2)) keeps it until more follows.
     - sendfile(2) to a non-blocking socket never waits for the client, but it does wait for the disk. Two hand-overs
       between threads cost as much as to send half a MiB.
 Consequence
     Not before the transport's buffer is empty may a file follow. And a sendfile(2) belongs in a thread, held for as
     long as the disk needs and not as long as the client, but for what is in memory.
 Decision
-    The write buffer's limit is set to 0, so that "resume writing" means "empty". Then: a pool thread sends until the
-    socket is full. The loop waits until it is writable again, over a duplicate that this object owns, and sends the
-    next piece by itself if all of it is in memory (linux/resident.py), or has a thread do it; and so on. However many
-    files are on their way, the loop sends one piece in a turn (turns.py), so that who asks for little is not kept.
+    The write buffer's limit is set to 0, so that "resume writing" means "empty". What goes before a file is sent past
+    the transport too, which is given only what the socket does not take. Then: a piece that is in memory
+    (linux/resident.py) is sent by the loop, any other by a pool thread, until the socket is full. The loop waits until
+    it is writable again, over a duplicate that this object owns, and so on. However many files are on their way, the
+    loop sends one piece in a turn (turns.py), so that who asks for little is not kept.
     Before each piece the file is looked at again: one that was truncated or written to since is not sent on.
     Until the client has shown that it reads, the kernel takes little for it (linux/unsent.py).
 Price
@@ -57,7 +60,7 @@ class Transfer:
 
     Meanwhile *enter* is told whether our own disk is waited for or the client: a thread's time is not the client's.
 
-    ``begin`` (again each time the transport's buffer has emptied) -> [``abandon`` when the connection is lost ->] done.
+    ``begin -> resume* -> [abandon when the connection is lost ->] done``, which may be called within any of them.
     Raises OSError for want of a descriptor, before anything is sent; *answer* is then still its caller's.
     """
 
@@ -79,30 +82,41 @@ class Transfer:
         self._enter = enter
         self._done = done
         self._pieces = deque(answer.pieces)
+        self._phase = Phase.IDLE
         self._in_thread = self._busy = self._watching = self._queued = self._abandoned = False
-        # Whether the loop may ask what of the file is in memory; None until the client has read.
+        # Whether the loop may ask what of a file is in memory; None until it is asked for a file.
         self._can_tell: bool | None = None
-        # Bytes that the socket took the last time: there is no need to look much further ahead.
-        self._taken = 0
         self._out: socket.socket = transport.get_extra_info("socket").dup()
+        self._free = unsent.is_free(self._out)
+        # Bytes that the socket is thought to take: there is no need to look much further ahead.
+        self._room = PIECE if self._free else 2 * unsent.UNSENT
 
-    def begin(self) -> None:
-        """The transport may be empty: send what comes next."""
+    def begin(self, before: bytes) -> None:
+        """Send *before*, and then the pieces."""
+        # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
+        self._transport.set_write_buffer_limits(0)
+        if self._transport.get_write_buffer_size():
+            self._transport.write(before)
+        else:
+            self._send_bytes(before)
+        self.resume()
+
+    def resume(self) -> None:
+        """The transport's buffer may be empty: send what comes next."""
         if self._busy or self._watching or self._queued or self._transport.is_closing():
             return
-        if self._transport.get_write_buffer_size():
-            return
-        while self._pieces:
+        while not self._transport.get_write_buffer_size():
+            if not self._pieces:
+                self._end(True)
+                return
             piece = self._pieces[0]
             if isinstance(piece, FileSlice):
-                self._send_slice(piece)
+                self._send_in_turn()
                 return
             self._pieces.popleft()
-            self._transport.write(piece)
+            self._send_bytes(piece)
             self.sent += len(piece)
-            if self._transport.get_write_buffer_size():
-                return
-        self._end(True)
+        self._wait(Phase.SENDING)
 
     def abandon(self) -> None:
         """The connection is lost: nothing more is sent; *done* is called as soon as no thread uses the files."""
@@ -114,9 +128,60 @@ class Transfer:
         with contextlib.suppress(OSError):
             self._out.shutdown(socket.SHUT_RDWR)
 
-    def _send_slice(self, piece: FileSlice) -> None:
+    def _wait(self, phase: Phase) -> None:
+        if phase is not self._phase:
+            self._phase = phase
+            self._enter(phase)
+
+    def _send_bytes(self, data: bytes) -> None:
+        """Send *data*; the transport, whose buffer is empty, gets what the socket does not take, and its errors."""
+        sent = 0
+        with contextlib.suppress(OSError):
+            sent = self._out.send(data, socket.MSG_MORE if self._pieces else 0)
+        if trace.on:
+            trace.event(">", "send", fd=self._out.fileno(), size=sent, why="a file follows" if self._pieces else "")
+        if sent < len(data):
+            self._transport.write(data[sent:])
+
+    def _send_in_turn(self) -> None:
+        """Send more as soon as it is our turn."""
+        if self._turns.left > LEAST:
+            self._send_more()
+        else:
+            self._unwatch()
+            self._queued = True
+            self._wait(Phase.SENDING)
+            self._turns.queue(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._queued:
+            self._queued = False
+            self._send_more()
+
+    def _send_more(self) -> None:
+        """Send a piece, here if it is in memory."""
+        piece = self._pieces[0]
+        assert isinstance(piece, FileSlice)
+        if self._can_tell is None:
+            self._can_tell = can_tell(piece.fd, piece.offset)
+        size = min(piece.length, self._room, PIECE)
+        if not (self._can_tell and is_resident(piece.fd, piece.offset, size)):
+            self._hand_over(piece)
+            return
+        try:
+            progress = send_file(self._out.fileno(), piece, size)
+        except Exception as error:
+            self._cut(error)
+            return
+        self.sent += progress.sent
+        self._turns.spend(progress.sent // EVENT)
+        self._go_on(progress)
+
+    def _hand_over(self, piece: FileSlice) -> None:
+        """Have a thread send, since it may have to wait for the disk."""
+        self._unwatch()
         self._busy = True
-        self._enter(Phase.ANSWER)
+        self._wait(Phase.ANSWER)
         job = self._pool.resume(self._send_in_thread, piece)
         job.add_done_callback(self._sent)
 
@@ -138,48 +203,20 @@ class Transfer:
         if error is None:
             progress = job.result()
             self.sent += progress.sent
-            self._enter(Phase.SENDING)
+            self._wait(Phase.SENDING)
             self._go_on(progress)
         else:
             self._cut(error)
 
     def _writable(self) -> None:
-        """The client has read: send more, as soon as it is our turn."""
-        if self._turns.left > LEAST:
-            self._send_more()
-        else:
-            self._unwatch()
-            self._queued = True
-            self._turns.queue(self._take_turn)
-
-    def _take_turn(self) -> None:
-        if self._queued:
-            self._queued = False
-            self._send_more()
-
-    def _send_more(self) -> None:
-        """Send a piece, here if it is in memory."""
-        piece = self._pieces[0]
-        assert isinstance(piece, FileSlice)
-        if self._can_tell is None:
-            self._can_tell = can_tell(piece.fd, piece.offset)
+        """The client has read."""
+        if not self._free:
+            self._free = True
             unsent.set_free(self._out)
-        size = min(piece.length, 2 * self._taken, PIECE)
-        if not (self._can_tell and is_resident(piece.fd, piece.offset, size)):
-            self._unwatch()
-            self.begin()
-            return
-        try:
-            progress = send_file(self._out.fileno(), piece, size)
-        except Exception as error:
-            self._cut(error)
-            return
-        self.sent += progress.sent
-        self._turns.spend(progress.sent // EVENT)
-        self._go_on(progress)
+        self._send_in_turn()
 
     def _go_on(self, progress: SendProgress) -> None:
-        self._taken = max(progress.sent, STEP)
+        self._room = 2 * max(progress.sent, STEP)
         if trace.on:
             why = "the socket is full: wait until it is writable" if progress.full else ""
             trace.event(">", "sendfile", fd=self._out.fileno(), size=progress.sent, why=why)
@@ -188,7 +225,7 @@ class Transfer:
         elif progress.rest is None:
             self._pieces.popleft()
             self._unwatch()
-            self.begin()
+            self.resume()
         else:
             self._pieces[0] = progress.rest
             self._watch()
@@ -196,6 +233,7 @@ class Transfer:
     def _watch(self) -> None:
         if not self._watching:
             self._watching = True
+            self._wait(Phase.SENDING)
             self._loop.add_writer(self._out.fileno(), self._writable)
 
     def _unwatch(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import socket
 import threading
@@ -118,6 +119,7 @@ def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
         return really_send(out, piece, limit)
 
     monkeypatch.setattr(transfer, "send_file", slow)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: False)
     with hosted(loop_name, site) as host:
         before = descriptors()
         peer, served = host.connect()
@@ -191,6 +193,7 @@ def test_a_thread_stuck_in_the_disk_keeps_its_descriptors_when_the_server_ends(
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr(transfer, "send_file", stuck)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: False)
     with hosted(loop_name, site, Settings(threads=1, grace=0.1)) as host:
         peer, served = host.connect()
         peer.sendall(request("/large.bin"))
@@ -225,8 +228,7 @@ def test_the_loop_sends_what_is_in_memory_and_threads_send_the_rest(
         peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
             assert exchange(peer, "/large.bin").body == LARGE
-    assert senders[0] == "disk" and len(senders) > 2
-    assert set(senders[1:]) == ({"loop"} if in_memory else {"disk"})
+    assert len(senders) > 2 and set(senders) == ({"loop"} if in_memory else {"disk"})
 
 
 def test_the_loop_sends_one_piece_in_a_turn_however_many_files_are_on_their_way(
@@ -259,6 +261,40 @@ def test_the_loop_sends_one_piece_in_a_turn_however_many_files_are_on_their_way(
     assert max(pieces) == 1 and sum(pieces) >= 8
 
 
+def test_files_that_the_socket_takes_at_once_are_answered_in_their_order_and_from_one_frame(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths: list[int] = []
+
+    def taken(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        depths.append(len(inspect.stack(0)))
+        return SendProgress(piece.length, None, False)
+
+    monkeypatch.setattr(transfer, "send_file", taken)
+    monkeypatch.setattr(transfer, "EVENT", 1 << 30)
+    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
+    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            peer.sendall(request("/large.bin") * 20 + request("/small.txt"))
+            for _ in range(20):
+                assert b"Content-Length: 3000000" in receive_until(peer, b"\r\n\r\n")
+            assert read_reply(peer).body == b"small"
+    assert len(depths) == 20 and max(depths) - min(depths) < 20
+
+
+def test_a_head_does_not_go_before_its_file(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            peer.sendall(request("/large.bin"))
+            packet = peer.recv(1 << 20)
+            assert packet.startswith(b"HTTP/1.1 200") and not packet.endswith(b"\r\n\r\n")
+            receive_exactly(peer, packet.index(b"\r\n\r\n") + 4 + len(LARGE) - len(packet))
+            assert exchange(peer, "/small.txt").body == b"small"
+
+
 @pytest.mark.parametrize("size", [0, 1000, 2_999_999])
 def test_a_file_that_is_cut_while_the_loop_sends_it_is_not_padded(
     loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
@@ -277,18 +313,16 @@ def test_a_file_that_is_cut_while_the_loop_sends_it_is_not_padded(
         host.wait_until(lambda: not host.service.connections, "the connection cut")
 
 
-@pytest.mark.parametrize("where", ["aiolsp-disk", ""], ids=["in a thread", "on the loop"])
+@pytest.mark.parametrize("in_memory", [True, False])
 def test_a_fault_of_the_servers_own_is_told_to_the_loop_and_the_body_is_cut(
-    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     def broken(out: int, piece: FileSlice, limit: int) -> SendProgress:
-        if threading.current_thread().name.startswith("aiolsp-disk") is bool(where):
-            raise ZeroDivisionError
-        return really_send(out, piece, limit)
+        raise ZeroDivisionError
 
     monkeypatch.setattr(transfer, "send_file", broken)
     monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
-    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
+    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: in_memory)
     with hosted(loop_name, site) as host:
         peer, _ = host.connect()
         with peer:
