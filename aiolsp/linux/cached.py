@@ -7,6 +7,7 @@ Facts (openat2(2), preadv2(2); tried on this kernel)
       is on the disk; EOPNOTSUPP where that is not known, as on tmpfs, NFS and FUSE.
     - A file whose name is cached has its inode in memory: then neither stat nor open waits for a local disk. For a
       file system in a network or a program they may, but those know no RWF_NOWAIT.
+    - To open a place for reading by /proc (beneath.py) takes three times as long as to open its name.
     - A thread gives up the interpreter's lock at each of these calls, and has to win it back: what takes 20 us of
       processor time alone takes 200 us beside a busy loop.
 Consequence
@@ -15,6 +16,13 @@ Consequence
 Decision
     `look_up` takes the place of the walk in `open_beneath`, and does not leave the mount of the root; `read` takes that
     of pread. Both raise `NotCached` for all that is not a plain answer: a thread then finds out what is the matter.
+    `reopen` opens a name at once, where a regular file was found before, and its caller believes nothing of what it
+    reads until fstat(2) says that it is that very file. A name that stands for something else by now may be opened all
+    the same, and that is an act (beneath.py); yet it cannot be a place outside of the root, on another mount, or behind
+    a link. It may be a FIFO: O_NONBLOCK does not wait, nothing can be read at an offset, but a writer that waits there
+    is let go once. Or a device, if somebody with CAP_MKNOD made one within the site, on a file system that allows it,
+    between two requests. Neither comes from a stranger: who puts them there has the site in hand already. From the next
+    request on it is known as no file.
 Price
     ctypes, since the standard library has no openat2; by PyDLL, which keeps the interpreter's lock, for the call never
     waits. And the kernel notes the first reading of a file a day (relatime), for which its journal may be full.
@@ -35,13 +43,21 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_FOLLOW = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _CACHED | _NO_XDEV)
-_STAY = _OpenHow(os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, 0, _CACHED | _NO_XDEV | _BENEATH | _NO_SYMLINKS)
+_AS_PLACE = os.O_PATH | os.O_CLOEXEC
+_TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_FOLLOWING, _STAYING = _CACHED | _NO_XDEV, _CACHED | _NO_XDEV | _BENEATH | _NO_SYMLINKS
+
+_PLACES = tuple(
+    _OpenHow(flags, 0, how) for flags, how in ((_AS_PLACE | os.O_NOFOLLOW, _STAYING), (_AS_PLACE, _FOLLOWING))
+)
+_FILES = tuple(_OpenHow(flags, 0, how) for flags, how in ((_TO_READ | os.O_NOFOLLOW, _STAYING), (_TO_READ, _FOLLOWING)))
+"""By whether links are followed."""
 
 # The arguments that are the same in every call, as C has them: to convert them anew takes a fifth of the call.
 _OPENAT2 = ctypes.c_long(437)
 """The same on every architecture that Python runs on but alpha."""
-_FOLLOWING, _STAYING, _SIZE = ctypes.byref(_FOLLOW), ctypes.byref(_STAY), ctypes.c_size_t(ctypes.sizeof(_OpenHow))
+_PLACE, _FILE = [ctypes.byref(how) for how in _PLACES], [ctypes.byref(how) for how in _FILES]
+_SIZE = ctypes.c_size_t(ctypes.sizeof(_OpenHow))
 
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall
 
@@ -52,13 +68,44 @@ class NotCached(Exception):
 
 def look_up(root: int, path: bytes, follow_symlinks: bool) -> int:
     """The place that *path* leads to from *root* down, for `open_beneath`; raises FileNotFoundError and NotCached."""
-    place: int = _syscall(_OPENAT2, root, path, _FOLLOWING if follow_symlinks else _STAYING, _SIZE)
+    place: int = _syscall(_OPENAT2, root, path, _PLACE[follow_symlinks], _SIZE)
     if place < 0:
         number = ctypes.get_errno()
         if number == errno.ENOENT:
             raise FileNotFoundError(number, os.strerror(number))
         raise NotCached
     return place
+
+
+def is_missing(root: int, path: bytes, follow_symlinks: bool) -> bool:
+    """Whether the kernel knows that *path* leads to nothing; False as well if it does not know."""
+    place: int = _syscall(_OPENAT2, root, path, _PLACE[follow_symlinks], _SIZE)
+    if place >= 0:
+        os.close(place)
+        return False
+    return ctypes.get_errno() == errno.ENOENT
+
+
+def status(root: int, path: bytes, follow_symlinks: bool) -> os.stat_result:
+    """What fstat(2) says of the place that *path* leads to. Raises NotCached, also if there is none."""
+    place: int = _syscall(_OPENAT2, root, path, _PLACE[follow_symlinks], _SIZE)
+    if place < 0:
+        raise NotCached
+    try:
+        return os.fstat(place)
+    finally:
+        os.close(place)
+
+
+def reopen(root: int, path: bytes, follow_symlinks: bool) -> int:
+    """Where *path* led to a regular file before: what it leads to now, open for reading. Raises NotCached.
+
+    See the module for what the caller has to find out, and what may be opened.
+    """
+    fd: int = _syscall(_OPENAT2, root, path, _FILE[follow_symlinks], _SIZE)
+    if fd < 0:
+        raise NotCached
+    return fd
 
 
 def knows_nowait(fd: int, offset: int = 0) -> bool:

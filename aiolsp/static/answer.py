@@ -14,7 +14,7 @@ from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
 from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
 from aiolsp.linux.sendfile import FileSlice
-from aiolsp.static.resource import Resource
+from aiolsp.static.representation import Resource
 
 CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
 

@@ -2,7 +2,8 @@
 
 ``load`` finds and opens, and reads what is small; it takes what an earlier ``load`` gave for the same key, and gives
 that back if nothing has changed. ``load_cached`` does the same as far as the kernel has all of it in memory, without
-waiting, so that it may be called on the loop's thread. ``answer.respond`` is the other half: without I/O.
+waiting, so that it may be called on the loop's thread. ``load_again`` is the short way for a file that is where it was
+and as it was: one look tells. ``answer.respond`` is the other half: without I/O.
 """
 
 from __future__ import annotations
@@ -11,24 +12,23 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aiolsp.http1.conditions import Validators
 from aiolsp.http1.dates import format_date
 from aiolsp.http1.media_types import media_type
 from aiolsp.http1.negotiation import SIBLINGS, accepted_codings, accepts_html, choose_coding
-from aiolsp.http1.response import Field, HeadTemplate, ResponseHead, error_page
-from aiolsp.http1.target import RequestTarget, directory_location
+from aiolsp.http1.response import Field, error_page
+from aiolsp.http1.target import directory_location
 from aiolsp.linux import cached
 from aiolsp.linux.beneath import Opened, open_beneath, walk
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy, common_fields
+from aiolsp.static.representation import HTML, Identity, Resource, Wanted
 
 if TYPE_CHECKING:
     from aiolsp.static.scripts import Scripts
-
-HTML = b"text/html; charset=utf-8"
 
 _SUFFIXES = tuple(SIBLINGS.values())
 
@@ -36,105 +36,6 @@ WELL_KNOWN = b".well-known"
 """The one dot name that is meant to be asked for (RFC 8615)."""
 
 _TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
-
-class Identity(NamedTuple):
-    """What tells a file from another, and from itself at another time; and the coding it is served in.
-
-    The time of change tells whether it may still be read: who may, and by which names, does not change without it.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    coding: bytes
-
-    @classmethod
-    def of(cls, status: os.stat_result, coding: bytes) -> Identity:
-        """The identity of the file that stat(2) describes so."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, coding)
-
-    def is_of(self, status: os.stat_result) -> bool:
-        """Whether stat(2) still says the same."""
-        return self == Identity.of(status, self.coding)
-
-
-class Resource:
-    """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
-
-    Its *fields* are all but Content-Length and those of ranges: the *common* ones, that others have as well, and its
-    *own*. Only a file has an *identity* and *validators*; one with a body too may be kept and sent again. A
-    *repeatable* page depends on nothing but the target: it may be sent again to who asks for the same a moment later.
-    Whoever holds it calls ``close``.
-    """
-
-    __slots__ = (
-        "_whole",
-        "body",
-        "common",
-        "content_type",
-        "fd",
-        "identity",
-        "keepable",
-        "own",
-        "repeatable",
-        "size",
-        "status",
-        "validators",
-    )
-
-    def __init__(
-        self,
-        status: int,
-        common: tuple[Field, ...],
-        size: int,
-        body: bytes | None = None,
-        fd: int = -1,
-        identity: Identity | None = None,
-        validators: Validators | None = None,
-        own: tuple[Field, ...] = (),
-        content_type: bytes = HTML,
-    ) -> None:
-        self.status = status
-        self.common = common
-        self.size = size
-        self.body = body
-        self.fd = fd
-        self.identity = identity
-        self.validators = validators
-        self.own = own
-        self.content_type = content_type
-        self.keepable = self.repeatable = False
-        self._whole: HeadTemplate | None = None
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """What an answer says of it, whichever part of it is sent."""
-        return self.common + self.own
-
-    @property
-    def whole(self) -> HeadTemplate:
-        """The head of an answer that sends all of it, made when first needed."""
-        if self._whole is None:
-            length = (b"Content-Length", b"%d" % self.size)
-            self._whole = HeadTemplate(ResponseHead(self.status, self.common), *self.own, length)
-        return self._whole
-
-    def close(self) -> None:
-        """Close the file, if one is open."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-class Wanted(NamedTuple):
-    """What a request says of the representation it wants."""
-
-    target: RequestTarget
-    accept_encoding: bytes | None = None
-    accept: bytes | None = None
 
 
 class DocumentRoot:
@@ -182,6 +83,15 @@ class DocumentRoot:
             return None
         try:
             return self._cached.load(wanted, known)
+        except NotCached:
+            return None
+
+    def load_again(self, known: Resource | None) -> Resource | None:
+        """The file that is *known*, with its bytes or open, if it is still what `load_cached` would find; else None."""
+        if known is None or not known.path or self._cached is None:
+            return None
+        try:
+            return self._cached.look_again(known)
         except NotCached:
             return None
 
@@ -242,8 +152,9 @@ class DocumentRoot:
         name = segments[-1]
         varies = not name.endswith(_SUFFIXES)
         coding = b""
-        if varies:
-            opened, coding = self._variant(segments, opened, wanted.accept_encoding, known)
+        rivals: tuple[bytes, ...] | None = ()
+        if varies and wanted.accept_encoding is not None:
+            opened, coding, rivals = self._variant(segments, opened, wanted.accept_encoding, known)
         identity = Identity.of(opened.status, coding)
         if known is not None and known.identity == identity:
             opened.close()
@@ -256,6 +167,8 @@ class DocumentRoot:
             # RFC 9110 8.8.2.1: a time in the future would make every copy look older than it is.
             own = (*own, (b"Last-Modified", format_date(validators.last_modified)))
         resource = Resource(200, common, identity.size, None, opened.fd, identity, validators, own, content_type)
+        if rivals is not None and self.scripts is None:
+            resource.path, resource.rivals = b"/".join(segments), rivals
         if identity.size <= self.small:
             try:
                 self._read(resource)
@@ -280,36 +193,43 @@ class DocumentRoot:
         return fields
 
     def _variant(
-        self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes | None, known: Resource | None
-    ) -> tuple[Opened, bytes]:
-        """The compressed sibling that the client likes best, unless it is older than the file; else the file."""
-        if accept_encoding is None:
-            return plain, b""
+        self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes, known: Resource | None
+    ) -> tuple[Opened, bytes, tuple[bytes, ...] | None]:
+        """The compressed sibling that the client likes best, unless it is older than the file; else the file.
+
+        The third tells which siblings are missing, or None if that is not all there is to say of them.
+        """
         weights = accepted_codings(accept_encoding)
         *directory, name = segments
         found: dict[bytes, Opened] = {}
+        missing: list[bytes] | None = []
         for coding, suffix in SIBLINGS.items():
             if not weights.get(coding, weights.get(b"*", 0)):
                 continue
             try:
                 sibling = self._open((*directory, name + suffix), known, coding)
             except OSError:
+                if missing is not None:
+                    missing.append(b"/".join((*directory, name + suffix)))
                 continue
             except NotCached:
                 for other in (plain, *found.values()):
                     other.close()
                 raise
+            missing = None
             if sibling.is_directory or sibling.status.st_mtime_ns < plain.status.st_mtime_ns:
                 sibling.close()
             else:
                 found[coding] = sibling
+        if not found:
+            return plain, b"", missing if missing is None else tuple(missing)
         chosen = choose_coding(accept_encoding, [coding for coding in SIBLINGS if coding in found]) or b""
         best = found.pop(chosen, plain)
         for other in found.values():
             other.close()
         if best is not plain:
             plain.close()
-        return best, chosen
+        return best, chosen, None
 
     def _missing(self, wanted: Wanted) -> Resource:
         """A page of the directory's own for what is not there, or ours."""
@@ -319,6 +239,7 @@ class DocumentRoot:
                 page = self._regular((self.policy.index_page,), plain, None)
                 # It stands in for this path only in answer to this Accept, which no key of a cache holds.
                 page.keepable = False
+                page.path = b""
                 return page
             except OSError:
                 pass
@@ -385,6 +306,26 @@ class _CachedRoot(DocumentRoot):
 
     def __init__(self, root: DocumentRoot) -> None:
         vars(self).update(vars(root))
+
+    def look_again(self, known: Resource) -> Resource | None:
+        """As `load_again`. What was read or opened is looked at last: so all of it is of the file that is known."""
+        identity, follow = known.identity, self.policy.follow_symlinks
+        if identity is None or not all(cached.is_missing(self._fd, rival, follow) for rival in known.rivals):
+            return None
+        if known.body is not None:
+            return known if identity.is_of(cached.status(self._fd, known.path, follow)) else None
+        fd = cached.reopen(self._fd, known.path, follow)
+        try:
+            body = cached.read(fd, known.size, 0) if known.size <= self.small else None
+            if not identity.is_of(os.fstat(fd)):
+                return None
+            if body is not None:
+                return known.again(body)
+            fd, kept = -1, fd
+            return known.again(None, kept)
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def _content(self, fd: int, size: int) -> bytes:
         return cached.read(fd, size, 0)

@@ -5,7 +5,7 @@ is asked for sooner, and none would be found again. So a full table turns a newc
 while it is among the last REMEMBERED that were: a walk through all files leaves the table as it was. (As in 2Q: Johnson
 and Shasha, VLDB 1994. Of 20,000 files, a third of which have room, it finds 33 % where they are asked for in turn and
 the plain table none; 80 instead of 77 % by Zipf's law; and 65 instead of 71 % where the favourites change all at once
-after each 20,000 requests.)
+after each 20,000 requests.) Of what has no place, an outline is kept (outlines.py).
 
 Owned by the loop: no lock. An entry says when its file was last looked at; the look itself is a job for the pool
 (service.py). Keys are what the answer depends on: the path as it was sent, and Accept-Encoding.
@@ -16,10 +16,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from aiolsp.static.resource import Resource
+from aiolsp.static.representation import Resource
+from aiolsp.websrv.outlines import Outlines
 
 ENTRY_COST = 2048
 """Bytes that an entry takes besides its body: keys, head, stat; so that a million empty files stay bounded too."""
+
+OUTLINED = 4
+"""One part in so many of the size is for outlines."""
 
 REMEMBERED = 1024
 """Newcomers that were turned away, by the hash of their keys: two equal ones only let a newcomer in too early."""
@@ -48,17 +52,31 @@ class Entry:
 
 
 class FileCache:
-    """Entries by key, at most *size* bytes in all (0: none is kept)."""
+    """Entries by key, and outlines of what has no place: at most *size* bytes in all (0: nothing is kept)."""
 
     def __init__(self, size: int) -> None:
-        self.used = 0
-        """Bytes that the entries take."""
-        self._size = size
+        self._outlines = Outlines(size // OUTLINED)
+        self._size = size - size // OUTLINED
+        self._used = 0
         self._turned_away: OrderedDict[int, None] = OrderedDict()
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def used(self) -> int:
+        """Bytes that entries and outlines take."""
+        return self._used + self._outlines.used
+
+    def outline(self, key: Key) -> Resource | None:
+        """What is known of the file of *key* without an entry, for `DocumentRoot.load_again`."""
+        return self._outlines.get(key)
+
+    def remember(self, key: Key, resource: Resource) -> None:
+        """*resource* is what *key* stands for now, and cannot be an entry: forget what was, keep an outline of a file."""
+        self._drop(key)
+        self._outlines.keep(key, resource, newcomer=True)
 
     def get(self, key: Key) -> Entry | None:
         """The entry of *key*, which is now the last to go."""
@@ -69,15 +87,18 @@ class FileCache:
 
     def put(self, key: Key, resource: Resource, checked: float) -> Entry:
         """The entry for *resource*, which is kept if there is a place for it; others may have to go."""
-        newcomer = not self.discard(key)
+        newcomer = not self._drop(key)
         entry = Entry(key, resource, checked)
-        if entry.cost > self._size or (newcomer and self.used + entry.cost > self._size and not self._admits(key)):
+        if entry.cost > self._size or (newcomer and self._used + entry.cost > self._size and not self._admits(key)):
+            self._outlines.keep(key, resource, newcomer=True)
             return entry
+        self._outlines.discard(key)
         self._entries[key] = entry
-        self.used += entry.cost
-        while self.used > self._size:
-            _, oldest = self._entries.popitem(last=False)
-            self.used -= oldest.cost
+        self._used += entry.cost
+        while self._used > self._size:
+            gone, oldest = self._entries.popitem(last=False)
+            self._used -= oldest.cost
+            self._outlines.keep(gone, oldest.resource, newcomer=False)
         return entry
 
     def _admits(self, key: Key) -> bool:
@@ -92,10 +113,10 @@ class FileCache:
             turned_away.popitem(last=False)
         return False
 
-    def discard(self, key: Key) -> bool:
-        """Forget *key*; False if it was not known."""
+    def _drop(self, key: Key) -> bool:
+        """Forget the entry of *key*; False if there was none."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return False
-        self.used -= entry.cost
+        self._used -= entry.cost
         return True

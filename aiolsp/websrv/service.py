@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
@@ -20,7 +21,8 @@ from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
-from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
@@ -87,6 +89,7 @@ class Service:
         self.crowd = Crowd(limits.max_connections, limits.max_per_address, self.shared.tally)
         self.metrics = self.shared.scoreboard.resume(self.shared.row)
         self.metrics.pid, self.metrics.start_time_seconds = os.getpid(), int(time.time())
+        self._respond = partial(respond, max_ranges=limits.max_ranges)
         self._pages = pages_of(settings)
         self._loading: dict[Key, Look] = {}
         self._parts: set[tuple[Key, bytes | None]] = set()
@@ -191,7 +194,11 @@ class Service:
         self.metrics.cache_misses_total += 1
         look = self._loading.get(key)
         if look is None:
-            self._load(connection, request, key, entry, shared=self.settings.cache_valid > 0)
+            again = self.root.load_again(entry.resource if entry else self.cache.outline(key))
+            if again is None:
+                self._load(connection, request, key, entry, shared=self.settings.cache_valid > 0)
+            else:
+                self._take(key, again, [(connection, request)])
         elif look.overdue:
             self._answer_unseen(connection, request, look.known)
         else:
@@ -235,8 +242,8 @@ class Service:
         if job.cancelled():
             for waiter, _ in look.waiters:
                 waiter.abort()
-            return
-        self._take(key, self._result(job), look.waiters)
+        else:
+            self._take(key, self._result(job), look.waiters)
 
     def _take(self, key: Key, resource: Resource, waiters: list[Waiter]) -> None:
         """Answer *waiters* with *resource*."""
@@ -278,7 +285,7 @@ class Service:
         now = self.loop.time()
         if resource.keepable:
             return self.cache.put(key, resource, now)
-        self.cache.discard(key)
+        self.cache.remember(key, resource)
         # A path that is not there takes no place in the cache, however many of them are asked for.
         return Entry(key, resource, now) if resource.repeatable else None
 
@@ -290,7 +297,7 @@ class Service:
         return self.root.error(500)
 
     def _send_kept(self, connection: HttpConnection, request: Request, entry: Entry) -> None:
-        answer = self._respond(entry.resource, request)
+        answer = self._respond(entry.resource, request.method, request.fields, time.time())
         connection.send(request, answer)
         if self._fresh(entry):
             # Of many files that are asked for once a second each, no answer would be sent again.
@@ -300,7 +307,7 @@ class Service:
 
     def _send_own(self, connection: HttpConnection, request: Request, key: Key, resource: Resource) -> None:
         """Answer with what is for nobody else, unless it is a part of a file that is asked for again in this second."""
-        answer = self._respond(resource, request)
+        answer = self._respond(resource, request.method, request.fields, time.time())
         connection.send(request, answer)
         part = resource.identity is not None and resource.body is None and answer.in_memory
         if part and not self.root.policy.spa:  # whose page takes the place of a missing file for some and not for all
@@ -309,10 +316,6 @@ class Service:
                 self._keep_ready(connection, request, answer)
             elif len(self._parts) < PARTS:
                 self._parts.add(asked)
-
-    def _respond(self, resource: Resource, request: Request) -> Answer:
-        limits = self.settings.limits
-        return respond(resource, request.method, request.fields, time.time(), max_ranges=limits.max_ranges)
 
     # What is kept for a second
 

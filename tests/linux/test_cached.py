@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -151,3 +152,55 @@ def test_a_file_system_without_the_flag_says_so(file: int, monkeypatch: pytest.M
     assert not cached.knows_nowait(file)
     with pytest.raises(NotCached):
         cached.read(file, 1, 0)
+
+
+def test_a_file_that_was_found_before_is_opened_by_its_name(root: int, site: Path) -> None:
+    place = os.lstat(site / "sub" / "file")
+    assert cached.status(root, b"sub/file", False) == place
+    fd = cached.reopen(root, b"sub/file", False)
+    try:
+        assert cached.read(fd, len(CONTENT), 0) == CONTENT
+        assert os.fstat(fd).st_ino == place.st_ino
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("path", [b"link", b"link/file", b"../site/sub/file", b"away", b"unheard-of"])
+def test_no_link_and_no_way_out_is_opened_by_its_name(root: int, site: Path, path: bytes) -> None:
+    (site / "away").symlink_to("/proc/self/status")
+    assert not (site / "unheard-of").exists()
+    with pytest.raises(NotCached):
+        cached.reopen(root, path, False)
+    if path in (b"link", b"away"):
+        assert stat.S_ISLNK(cached.status(root, path, False).st_mode), "the link itself"
+    else:
+        with pytest.raises(NotCached):
+            cached.status(root, path, False)
+
+
+def test_another_mount_is_not_opened_by_its_name(root: int, site: Path) -> None:
+    (site / "away").symlink_to("/proc/self/status")
+    assert (site / "away").exists()
+    with pytest.raises(NotCached):
+        cached.reopen(root, b"away", True)
+
+
+def test_a_fifo_that_took_the_place_of_a_file_is_not_waited_for_and_not_read(root: int) -> None:
+    fd = cached.reopen(root, b"fifo", False)
+    writer = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        os.write(writer, b"for somebody else")
+        with pytest.raises(NotCached):
+            cached.read(fd, 8, 0)
+        assert os.read(fd, 100) == b"for somebody else"
+    finally:
+        os.close(writer)
+        os.close(fd)
+
+
+def test_only_what_is_known_to_be_missing_is_missing(root: int, site: Path) -> None:
+    assert not (site / "gone").exists()
+    assert cached.is_missing(root, b"gone", False)
+    assert not cached.is_missing(root, b"unheard-of", False)
+    for there in (b"sub", b"sub/file", b"fifo", b"link"):
+        assert not cached.is_missing(root, there, False)

@@ -16,7 +16,8 @@ from aiolsp.http1.messages import Fields
 from aiolsp.http1.target import parse_target
 from aiolsp.static.answer import DECIDING, Answer, respond
 from aiolsp.static.policy import Policy
-from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.resource import DocumentRoot
 
 CONTENT = bytes(range(100))
 MTIME = 1_000_000_000

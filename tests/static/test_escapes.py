@@ -10,7 +10,8 @@ import pytest
 
 from aiolsp.http1.target import RequestTarget, directory_location, parse_target
 from aiolsp.static.policy import Policy
-from aiolsp.static.resource import DocumentRoot, Wanted
+from aiolsp.static.representation import Wanted
+from aiolsp.static.resource import DocumentRoot
 from escaping import MAY_LEAVE, SECRET, make_site, targets
 
 TRIES = 20_000

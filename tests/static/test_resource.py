@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
-from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.resource import DocumentRoot
 
 SECRET = b"outside"
 HTML = b"text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
@@ -343,7 +344,8 @@ from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
-from aiolsp.static.resource import DocumentRoot, Wanted
+from aiolsp.static.representation import Wanted
+from aiolsp.static.resource import DocumentRoot
 root = DocumentRoot({str(site)!r}, Policy())
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -504,4 +506,96 @@ def test_what_has_changed_in_any_way_is_looked_at_again(site: Path, change: str)
                 (site / "second").hardlink_to(path)
     for resource in load_again(root, wanted, known):
         assert resource is not known and resource.body == path.read_bytes()
+    root.close()
+
+
+@pytest.fixture
+def known_root(site: Path) -> Iterator[DocumentRoot]:
+    """A root that knows of its file system."""
+    root = DocumentRoot(str(site), Policy(), small=100)
+    root.load(wanted(b"/file.txt"))
+    if root._cached is None:
+        root.close()
+        pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
+    yield root
+    root.close()
+
+
+def wanted(raw: bytes, accept_encoding: bytes | None = None) -> Wanted:
+    target = parse_target(raw)
+    assert target is not None
+    return Wanted(target, accept_encoding)
+
+
+@pytest.mark.parametrize("accept_encoding", [None, b"gzip, br"])
+@pytest.mark.parametrize("raw", [b"/file.txt", b"/sub/", b"/large"])
+def test_what_is_known_is_found_again_by_its_name_alone(
+    site: Path, known_root: DocumentRoot, raw: bytes, accept_encoding: bytes | None
+) -> None:
+    (site / "sub" / "index.html").write_bytes(b"index")
+    (site / "large").write_bytes(bytes(101))
+    found = known_root.load(wanted(raw, accept_encoding))
+    if found.body is not None:
+        assert known_root.load_again(found) is found
+    again = known_root.load_again(found.again())
+    assert again is not None
+    assert (again.body, again.keepable, again.whole) == (found.body, found.keepable, found.whole)
+    assert (again.fd >= 0) == (found.fd >= 0) == (raw == b"/large")
+    again.close()
+    found.close()
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("change", ["written", "replaced", "gone", "fifo", "directory", "link", "mode", "compressed"])
+def test_what_has_changed_since_is_not_found_again(
+    site: Path, known_root: DocumentRoot, change: str, small: bool
+) -> None:
+    path = site / "file.txt"
+    if not small:
+        path.write_bytes(bytes(101))
+    found = known_root.load(wanted(b"/file.txt", b"gzip"))
+    found.close()
+    if change == "compressed":
+        (site / "file.txt.gz").write_bytes(b"gzip")
+    elif change == "mode":
+        path.chmod(0o600)
+    elif change == "written":
+        with open(path, "r+b") as file:
+            file.write(b"INSIDE")
+    else:
+        path.unlink()
+        became: dict[str, Callable[[], object]] = {
+            "replaced": lambda: path.write_bytes(bytes(found.size)),
+            "gone": lambda: None,
+            "fifo": lambda: os.mkfifo(path),
+            "directory": path.mkdir,
+            "link": lambda: path.symlink_to("../secret"),
+        }
+        became[change]()
+    assert known_root.load_again(found) is None
+    assert known_root.load_again(found.again()) is None
+
+
+def test_a_file_that_changes_while_it_is_read_again_is_not_sent(
+    site: Path, known_root: DocumentRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outline = known_root.load(wanted(b"/file.txt")).again()
+    real = cached.read
+
+    def read(fd: int, size: int, offset: int) -> bytes:
+        data = real(fd, size, offset)
+        (site / "file.txt").write_bytes(b"INSIDE")
+        return data
+
+    monkeypatch.setattr(cached, "read", read)
+    assert known_root.load_again(outline) is None
+
+
+def test_a_page_that_stands_in_for_another_is_not_found_again(site: Path) -> None:
+    (site / "index.html").write_bytes(b"app")
+    root = DocumentRoot(str(site), Policy(spa=True), small=100)
+    target = parse_target(b"/deep/link")
+    assert target is not None
+    page = root.load(Wanted(target, None, HTML))
+    assert page.body == b"app" and root.load_again(page.again()) is None
     root.close()

@@ -14,7 +14,8 @@ from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.target import parse_target
 from aiolsp.static.policy import Policy, ScriptDirectoryError
-from aiolsp.static.resource import DocumentRoot, Wanted
+from aiolsp.static.representation import Wanted
+from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.scripts import Launched, Scripts
 from webhost import descriptors
 

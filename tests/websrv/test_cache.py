@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.linux.cached import knows_nowait
-from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
-from aiolsp.websrv.cache import ENTRY_COST, REMEMBERED, FileCache, Key
+from aiolsp.websrv.cache import ENTRY_COST, OUTLINED, REMEMBERED, FileCache, Key
 from harness import DEADLINE, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import Host, descriptors, hosted
 
 SMALL = b"small" * 100
+
+MISSING = Resource(404, (), 0, b"")
 
 
 def key(name: str) -> Key:
@@ -28,6 +31,11 @@ def key(name: str) -> Key:
 
 def resource(size: int) -> Resource:
     return Resource(200, (), size, b"x" * size)
+
+
+def for_contents(size: int) -> int:
+    """The size of a cache that has *size* bytes for files with their content; the rest is for outlines."""
+    return size * OUTLINED // (OUTLINED - 1)
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def admitted(cache: FileCache, name: str) -> int:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    cache = FileCache(3 * (ENTRY_COST + 100))
+    cache = FileCache(for_contents(3 * (ENTRY_COST + 100)))
     for name in "abc":
         assert admitted(cache, name) == 1, "while there is room"
     assert cache.get(key("a")) is not None
@@ -57,14 +65,14 @@ def test_the_least_recently_used_goes_first() -> None:
     assert all(cache.get(key(name)) for name in "acd")
     assert admitted(cache, "c") == 1, "it was there"
     assert admitted(cache, "b") == 2, "who had to go is a newcomer again"
-    cache.discard(key("d"))
-    cache.discard(key("d"))
+    cache.remember(key("d"), MISSING)
+    cache.remember(key("d"), MISSING)
     assert len(cache) == 2
 
 
 def test_a_walk_through_all_files_leaves_what_was_kept() -> None:
     names = [f"hot{number}" for number in range(80)]
-    cache = FileCache(len(names) * (ENTRY_COST + 100))
+    cache = FileCache(for_contents(len(names) * (ENTRY_COST + 100)))
     for name in names:
         cache.put(key(name), resource(50), 1.0)
     for _ in range(2):
@@ -97,7 +105,7 @@ def test_it_never_holds_more_than_its_size(steps: list[tuple[str, int, bool]]) -
         if kept:
             cache.put(key(name), resource(length), 0.0)
         else:
-            cache.discard(key(name))
+            cache.remember(key(name), MISSING)
         entries = [entry for name in "abcdef" if (entry := cache.get(key(name)))]
         assert len(entries) == len(cache)
         assert sum(entry.cost for entry in entries) == cache.used <= size
@@ -142,13 +150,20 @@ def test_without_validity_each_request_has_a_look_of_its_own(
 
 def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     looks: list[bytes] = []
-    load = DocumentRoot.load
+    load, load_again = DocumentRoot.load, DocumentRoot.load_again
 
     def counted(root: DocumentRoot, wanted: Wanted, known: Resource | None = None) -> Resource:
         looks.append(wanted.target.segments[-1])
         return load(root, wanted, known)
 
+    def counted_again(root: DocumentRoot, known: Resource | None) -> Resource | None:
+        resource = load_again(root, known)
+        if resource is not None:
+            looks.append(os.path.basename(resource.path))
+        return resource
+
     monkeypatch.setattr(DocumentRoot, "load", counted)
+    monkeypatch.setattr(DocumentRoot, "load_again", counted_again)
     return looks
 
 

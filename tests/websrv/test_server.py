@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from aiolsp.linux.listener import ListenError
-from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
 from aiolsp.websrv import WebServer
 from faults import RESET_ON_CLOSE

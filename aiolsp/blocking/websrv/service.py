@@ -24,7 +24,8 @@ from aiolsp.sansio.crowd import Crowd, host_of
 from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
-from aiolsp.static.resource import DocumentRoot, Resource, Wanted
+from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.shared import Shared, unshared
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings

@@ -1,0 +1,129 @@
+"""What is known of files whose content is not kept: bounded, and never believed without a look."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiolsp.linux.cached import knows_nowait
+from aiolsp.static.representation import Identity, Resource
+from aiolsp.websettings import Settings
+from aiolsp.websrv.cache import ENTRY_COST, OUTLINED, FileCache, Key
+from aiolsp.websrv.outlines import OUTLINE_COST, Outlines
+from webclient import exchange
+from webhost import hosted
+
+MISSING = Resource(404, (), 0, b"")
+
+COST = OUTLINE_COST + 2
+"""Bytes that the outline of a file with a short name takes."""
+
+
+def key(name: str) -> Key:
+    return Key(name.encode(), None)
+
+
+def resource(name: str, version: int = 0, size: int = 10) -> Resource:
+    identity = Identity(1, ord(name), size, version, version, b"")
+    found = Resource(200, (), size, b"x" * size, identity=identity)
+    found.keepable, found.path = True, name.encode()
+    return found
+
+
+def test_an_outline_is_all_but_the_content() -> None:
+    outlines = Outlines(10 * COST)
+    outlines.keep(key("a"), resource("a"), newcomer=True)
+    outline = outlines.get(key("a"))
+    assert outline is not None and (outline.body, outline.keepable, outline.path) == (None, False, b"a")
+    assert outline.identity == resource("a").identity
+    assert outline.whole is outline.again(b"y" * 10).whole, "the head is made once"
+
+
+def test_a_newcomer_takes_nobodys_place_and_another_that_of_the_least_recently_used() -> None:
+    outlines = Outlines(2 * COST)
+    for name in "abc":
+        outlines.keep(key(name), resource(name), newcomer=True)
+    assert [bool(outlines.get(key(name))) for name in "cba"] == [False, True, True]
+    outlines.keep(key("c"), resource("c"), newcomer=False)
+    assert [bool(outlines.get(key(name))) for name in "abc"] == [True, False, True]
+    outlines.keep(key("a"), resource("a", version=1), newcomer=True)
+    changed = outlines.get(key("a"))
+    assert changed is not None and changed.identity == resource("a", version=1).identity
+
+
+def test_what_has_no_path_has_no_outline() -> None:
+    outlines = Outlines(10 * COST)
+    outlines.keep(key("a"), resource("a"), newcomer=True)
+    outlines.keep(key("a"), MISSING, newcomer=True)
+    assert outlines.get(key("a")) is None and outlines.used == len(outlines) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 9000), st.integers(0, 3)), max_size=60))
+def test_contents_and_outlines_together_never_take_more_than_the_size(steps: list[tuple[str, int, int]]) -> None:
+    size = 4 * ENTRY_COST * OUTLINED // (OUTLINED - 1)
+    cache = FileCache(size)
+    for name, length, step in steps:
+        if step == 0:
+            cache.remember(key(name), MISSING)
+        elif step == 1:
+            cache.remember(key(name), resource(name, size=length))
+        else:
+            cache.put(key(name), resource(name, size=length), 0.0)
+        assert not (cache.get(key(name)) and cache.outline(key(name))), "one or the other"
+        outlines = [outline for other in "abcdefgh" if (outline := cache.outline(key(other)))]
+        entries = [entry for other in "abcdefgh" if (entry := cache.get(key(other)))]
+        assert cache.used == len(outlines) * COST + sum(entry.cost for entry in entries) <= size
+        assert not any(outline.body for outline in outlines)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_bytes(b"%d" % number * 3000)
+    (tmp_path / "large.bin").write_bytes(bytes(1_000_000))
+    with open(tmp_path / "large.bin", "rb") as file:
+        if not knows_nowait(file.fileno()):
+            pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
+    return tmp_path
+
+
+def test_files_of_a_site_larger_than_the_cache_are_what_is_on_the_disk(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site, Settings(cache_size=80_000, cache_valid=0)) as host:
+        peer, _ = host.connect()
+        with peer:
+            for turn in range(4):
+                for number in range(40):
+                    reply = exchange(peer, f"/{number}.txt")
+                    assert reply.body == b"%d" % (number + 10 * (turn > 2)) * 3000
+                if turn == 2:
+                    assert host.call(lambda: len(host.service.cache._outlines)) > 5
+                    for number in range(40):
+                        (site / "new").write_bytes(b"%d" % (number + 10) * 3000)
+                        (site / "new").rename(site / f"{number}.txt")
+            (site / "9.txt").unlink()
+            assert exchange(peer, "/9.txt").status == 404
+
+
+@pytest.mark.parametrize("accept_encoding", [(), ("Accept-Encoding: br, gzip",)])
+def test_a_part_of_a_large_file_is_of_the_file_that_is_there(
+    loop_name: str, site: Path, accept_encoding: tuple[str, ...]
+) -> None:
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            for start in range(5):
+                reply = exchange(peer, "/large.bin", f"Range: bytes={start}-{start + 9}", *accept_encoding)
+                assert (reply.status, reply.body) == (206, bytes(10))
+            assert host.call(lambda: len(host.service.cache._outlines)) == 1
+            (site / "large.bin").write_bytes(b"new" * 300_000)
+            assert exchange(peer, "/large.bin", "Range: bytes=30-32", *accept_encoding).body == b"new"
+            if accept_encoding:
+                (site / "large.bin.gz").write_bytes(b"compressed")
+                assert exchange(peer, "/large.bin", "Range: bytes=6-9", *accept_encoding).body == b"ssed"
+            os.truncate(site / "large.bin", 0)
+            assert exchange(peer, "/large.bin").body == b""
