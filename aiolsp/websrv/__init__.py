@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __all__ = ["WebServer"]
+
+TYPE_CHECKING = False
+"""As in `typing`, which the program loads when the garbage collector no longer looks at all of it."""
 
 if TYPE_CHECKING:
     from aiolsp.websrv.server import WebServer
