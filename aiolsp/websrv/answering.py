@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT, HeadTemplate
 from aiolsp.linux.listener import format_address
+from aiolsp.linux.pages import Place
 from aiolsp.linux.unsent import untaken
 from aiolsp.sansio.timers import IdleTimer, Timer
 from aiolsp.static.answer import Answer
@@ -242,6 +243,15 @@ class Answering(asyncio.Protocol):
             trace.event(">", "write", fd=self.fd, size=len(data), why=why)
         if not self.transport.is_closing():
             self._write(data)
+
+    def _write_lent(self, data: bytes, place: Place) -> None:
+        """Write *data*, which is at *place*, without a copy as far as the socket takes it at once."""
+        sent = 0
+        transport = self.transport
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            sent = place.send(transport.get_extra_info("socket").fileno())
+        if sent < len(data):
+            self._write(data[sent:])
 
     def _take_output(self) -> bytes:
         """What has been put, to be written now."""

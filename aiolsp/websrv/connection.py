@@ -104,7 +104,10 @@ class HttpConnection(Answering):
         if ready is not None:
             ready.hits += 1
             self._patience.last_activity = self._time()
-            self._write(ready.payload)
+            if ready.place is None:
+                self._write(ready.payload)
+            else:
+                self._write_lent(ready.payload, ready.place)
             if self._service.log is not None:
                 self._service.log_again(self, data, ready)
             if ready.closes:

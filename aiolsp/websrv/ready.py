@@ -5,6 +5,7 @@ equal to the byte; those of many clients differ, but mostly in fields that decid
 Decision: one table, of packets that were one head, and of what the sieve leaves of them. A packet is looked up as it
 came, then by its rest, as if it were one head; then head by head, if it begins with several, and equal ones in a row at
 once. What is not found is for the request machine: this table knows answers, and no grammar.
+Large ones are lent to the sockets, which copy the small (linux/pages.py).
 Price: the answers and heads of a second stay in memory, up to the bounds below.
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.sieve import END, FRAMING, Sieve
+from aiolsp.linux.pages import Pages, Place
 from aiolsp.static.answer import DECIDING
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 LARGEST = 64 * 1024
 """Bytes of an answer that is kept ready, at the most."""
+
+LENT = 16 * 1024
+"""Bytes from which on an answer is lent: with fewer, a copy costs less."""
 
 SIZE = 16 * 1024 * 1024
 """Bytes of all ready answers and of what is left of their requests; they live for a second at the most."""
@@ -33,13 +38,16 @@ Those that never do are soon too many, and cost nothing from there on.
 
 
 class ReadyAnswer:
-    """The bytes that answer a request until the second is over, and how often they did."""
+    """The bytes that answer a request until the second is over, where they are lent from, and how often they did."""
 
-    __slots__ = ("closes", "hits", "payload", "record", "status")
+    __slots__ = ("closes", "hits", "payload", "place", "record", "status")
 
-    def __init__(self, status: int, payload: bytes, record: LogRecord | None, closes: bool) -> None:
+    def __init__(
+        self, status: int, payload: bytes, place: Place | None, record: LogRecord | None, closes: bool
+    ) -> None:
         self.status = status
         self.payload = payload
+        self.place = place
         self.record = record
         self.closes = closes
         self.hits = 0
@@ -56,6 +64,7 @@ class ReadyAnswers:
         self.table: dict[bytes, ReadyAnswer] = {}
         self._max_head, self._max_fields = limits.max_head, limits.max_fields
         self._rest = Sieve((*FRAMING, *DECIDING)).rest
+        self._pages = Pages()
         self._size = self._packets = 0
 
     def keep(
@@ -67,13 +76,15 @@ class ReadyAnswers:
         """
         rest = self._rest(head)
         known = self.table.get(rest)
-        self._size += len(rest) + len(payload) if known is None else len(payload) - len(known.payload)
+        lent = known is None and len(payload) >= LENT
+        self._size += len(rest) + len(payload) * (1 + lent) if known is None else len(payload) - len(known.payload)
         if self._size > SIZE:
             return
+        place = self._pages.put(payload) if lent else None
         if known is None:
-            self.table[rest] = ReadyAnswer(status, payload, record, closes)
+            self.table[rest] = ReadyAnswer(status, payload, place, record, closes)
         else:  # the head came in pieces, which are not looked up
-            known.status, known.payload, known.record = status, payload, record
+            known.status, known.payload, known.place, known.record = status, payload, place, record
 
     def find(self, packet: bytes) -> ReadyAnswer | None:
         """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
@@ -118,6 +129,7 @@ class ReadyAnswers:
     def forget(self) -> None:
         """The second is over."""
         self.table.clear()
+        self._pages.clear()
         self._size = self._packets = 0
 
 

@@ -389,6 +389,7 @@ class Service:
         if self._gateway is not None:
             await self._gateway.close()
         self.publish()
+        self.ready.forget()
         self.clock.close()
         self.timers.close()
         if await self.pool.close(STUCK):

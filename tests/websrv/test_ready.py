@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiolsp.http1.limits import Limits
+from aiolsp.linux.pages import Place
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.connection import NO_EVENTS, NO_INPUT, NO_PARSER
-from aiolsp.websrv.ready import ReadyAnswers
+from aiolsp.websrv.ready import LENT, ReadyAnswers
 from harness import receive_exactly, receive_until
 from webclient import exchange, read_reply, request
 from webhost import Host, hosted
+
+LARGE = os.urandom(60_000)
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
 OTHER = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nUser-Agent: b\r\n\r\n"
@@ -106,6 +110,7 @@ def test_what_never_repeats_is_not_kept_without_bound(answers: ReadyAnswers, mon
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ready")
     (root / "file.txt").write_bytes(b"file" * 100)
+    (root / "large.bin").write_bytes(LARGE)
     (root / "status").write_bytes(b"a file")
     (root / "directory").mkdir()
     return root
@@ -228,6 +233,39 @@ def test_ready_answers_stop_when_the_client_does_not_read(host: Host) -> None:
         assert host.call(lambda: served.transport.get_write_buffer_size()) < 1 << 20
         for _ in range(count):
             assert receive_exactly(peer, len(head) + 4 + 400).endswith(b"file" * 100)
+
+
+@pytest.mark.parametrize("buffer", [4096, 1 << 20])
+def test_a_large_answer_is_lent_and_comes_whole_however_slowly_it_is_read(
+    host: Host, monkeypatch: pytest.MonkeyPatch, buffer: int
+) -> None:
+    lent: list[int] = []
+
+    def noted(place: Place, out_fd: int) -> int:
+        lent.append(send(place, out_fd))
+        return lent[-1]
+
+    send = Place.send
+    monkeypatch.setattr(Place, "send", noted)
+    peer, _ = host.connect(receive_buffer=buffer, send_buffer=4096)
+    with peer:
+        for number in range(60):  # of which the first two in each second are not from memory
+            assert exchange(peer, "/large.bin", f"X: {number}").body == LARGE
+    assert len(lent) > 10
+    assert all(sent > len(LARGE) for sent in lent) if buffer > len(LARGE) else any(sent < len(LARGE) for sent in lent)
+
+
+def test_what_is_lent_is_counted_twice_and_what_takes_its_place_is_not_lent(answers: ReadyAnswers) -> None:
+    answers.keep(UNKNOWN, 200, bytes(LENT))
+    assert 2 * LENT < answers._size < 2 * LENT + 500
+    lent = answers.find(UNKNOWN)
+    assert lent is not None and lent.place is not None and lent.place.length == LENT
+    answers.keep(UNKNOWN, 200, bytes(LENT + 1))
+    assert lent.place is None and len(lent.payload) == LENT + 1
+    answers.keep(LAST, 200, bytes(LENT - 1), closes=True)
+    small = answers.find(LAST)
+    assert small is not None and small.place is None
+    answers.forget()
 
 
 def test_an_answer_that_differs_by_client_is_not_kept(host: Host) -> None:
