@@ -310,8 +310,10 @@ class _CachedRoot(DocumentRoot):
     def look_again(self, known: Resource) -> Resource | None:
         """As `load_again`. What was read or opened is looked at last: so all of it is of the file that is known."""
         identity, follow = known.identity, self.policy.follow_symlinks
-        if identity is None or not all(cached.is_missing(self._fd, rival, follow) for rival in known.rivals):
-            return None
+        assert identity is not None
+        for rival in known.rivals:
+            if not cached.is_missing(self._fd, rival, follow):
+                return None
         if known.body is not None:
             return known if identity.is_of(cached.status(self._fd, known.path, follow)) else None
         fd = cached.reopen(self._fd, known.path, follow)

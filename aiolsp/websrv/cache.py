@@ -74,7 +74,7 @@ class FileCache:
         return self._outlines.get(key)
 
     def remember(self, key: Key, resource: Resource) -> None:
-        """*resource* is what *key* stands for now, and cannot be an entry: forget what was, keep an outline of a file."""
+        """*resource* is what *key* stands for now, and cannot be an entry: keep an outline, if it is a file."""
         self._drop(key)
         self._outlines.keep(key, resource, newcomer=True)
 

@@ -117,7 +117,7 @@ class HttpConnection(Answering):
             why = f"while waiting for {self._patience.phase.value}"
             trace.event("<", "data_received", fd=self.fd, size=len(data), why=why)
         self._patience.last_activity = self._time()
-        if self._hot:
+        if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
         if data:
             self._receive(data)
@@ -246,14 +246,12 @@ class HttpConnection(Answering):
         """Answer, in order, what can be answered now and in one turn, and write it at once."""
         turns = self._service.turns
         allowed = left = turns.left
-        while left and not self._blocked:
+        while left and (self._events or self._input) and not self._blocked:
             if self._events:
                 left -= 1
                 self._act(self._events.popleft())
-            elif self._input:
-                self._parse(self._input.popleft())
             else:
-                break
+                self._parse(self._input.popleft())
         self._flush()
         turns.spend(allowed - left)
         blocked = self._blocked
