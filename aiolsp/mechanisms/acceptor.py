@@ -5,13 +5,14 @@ Facts (both loops, this kernel)
       passes the error to the server, which closes its listener: the server lives on and is deaf.
     - ``loop.add_reader`` is level-triggered: a connection left in the backlog is reported again at once.
     - ``connect_accepted_socket`` is the public way from a socket to a transport: a coroutine that waits once, until
-      ``connection_made`` has been called. A task for it is a tenth of the CPU time of a connection for one request.
+      ``connection_made`` has been called, which both loops have queued by then. A task for it is a tenth of the CPU
+      time of a connection for one request.
 Consequence
     A server that must outlive EMFILE on every loop accepts by itself.
 Decision
     `Acceptor` watches the listeners by ``add_reader``, takes what waits (`accept_ready`), and gives each socket to
-    ``connect_accepted_socket``, which it drives itself: up to the wait, and on when that is over (PEP 342, 492). On
-    overload it stops watching for PAUSE seconds and logs one line.
+    ``connect_accepted_socket``, which it drives itself: up to the wait, and on when that is over (PEP 342, 492), for
+    all that came in one round at once. On overload it stops watching for PAUSE seconds and logs one line.
 Price
     A socket object, a coroutine and a future per connection, where uvloop's own server makes none.
 """
@@ -23,8 +24,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiolsp.linux.listener import BACKLOG, Address, accept_ready, format_address
 from aiolsp.tracing import trace
@@ -36,6 +36,10 @@ PAUSE = 0.5
 
 BUDGET = 64
 """Connections accepted in one callback, so that those that are there get a turn."""
+
+Connecting: TypeAlias = "Coroutine[Any, Any, object]"
+Begun: TypeAlias = "tuple[socket.socket, Connecting]"
+"""A connection, and what is giving it a transport."""
 
 
 class Acceptor:
@@ -56,7 +60,6 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._protocol_factory = protocol_factory
         self._admit = admit
-        self._connecting: set[asyncio.Future[Any]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._overloaded = False
 
@@ -83,10 +86,9 @@ class Acceptor:
 
     def take(self, connection: socket.socket, peer: Address) -> None:
         """Give a protocol to *connection*, non-blocking, which may have been accepted elsewhere."""
-        if self._admit is not None and not self._admit(connection, peer):
-            connection.close()
-            return
-        self._drive(connection, self._loop.connect_accepted_socket(self._protocol_factory, connection))
+        begun: list[Begun] = []
+        self._begin(connection, peer, begun)
+        self._go_on_later(begun)
 
     async def finish(self) -> None:
         """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
@@ -97,15 +99,16 @@ class Acceptor:
 
     async def wait_closed(self) -> None:
         """Wait until each connection that was accepted has its protocol: a server that ends closes those as well."""
-        while self._connecting:
-            await asyncio.wait(self._connecting)
+        await asyncio.sleep(0)  # the loop makes its calls in their order
 
     def _accept(self, listener: socket.socket, budget: int = BUDGET) -> None:
         connections, overload = accept_ready(listener, budget)
+        begun: list[Begun] = []
         for connection, peer in connections:
             if trace.on:
                 trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))
-            self.take(connection, peer)
+            self._begin(connection, peer, begun)
+        self._go_on_later(begun)
         if overload and self.listeners:
             self._relieve(overload)
         elif connections:
@@ -116,10 +119,28 @@ class Acceptor:
             self._retry.cancel()
             self._retry = None
 
-    def _drive(self, connection: socket.socket, connecting: Coroutine[Any, Any, object]) -> None:
-        """Run *connecting* up to where it waits for a future, as a task would, or to its end."""
+    def _begin(self, connection: socket.socket, peer: Address, begun: list[Begun]) -> None:
+        if self._admit is not None and not self._admit(connection, peer):
+            connection.close()
+            return
+        connecting = self._loop.connect_accepted_socket(self._protocol_factory, connection)
+        self._drive(connection, connecting, begun)
+
+    def _go_on_later(self, begun: list[Begun]) -> None:
+        """Go on with *begun* once the loop has made the calls that are queued by now, which end what they wait for."""
+        if begun:
+            self._loop.call_soon(self._go_on, begun)
+
+    def _go_on(self, begun: list[Begun]) -> None:
+        waiting: list[Begun] = []
+        for connection, connecting in begun:
+            self._drive(connection, connecting, waiting)
+        self._go_on_later(waiting)
+
+    def _drive(self, connection: socket.socket, connecting: Connecting, waiting: list[Begun]) -> None:
+        """Run *connecting* as a task would, to its end or up to where it waits; then it is one of those *waiting*."""
         try:
-            waiter: asyncio.Future[Any] = connecting.send(None)
+            connecting.send(None)
         except StopIteration:
             pass
         except OSError as error:
@@ -130,14 +151,7 @@ class Acceptor:
             connection.close()
             self._loop.call_exception_handler({"message": "no protocol for a connection", "exception": error})
         else:
-            self._connecting.add(waiter)
-            waiter.add_done_callback(partial(self._go_on, connection, connecting))
-
-    def _go_on(
-        self, connection: socket.socket, connecting: Coroutine[Any, Any, object], waiter: asyncio.Future[Any]
-    ) -> None:
-        self._connecting.discard(waiter)
-        self._drive(connection, connecting)
+            waiting.append((connection, connecting))
 
     def _relieve(self, overload: int) -> None:
         self.pause(PAUSE)
