@@ -311,6 +311,33 @@ def test_a_second_want_of_descriptors_is_logged_again(
         run(main, loop_factory, peers)
 
 
+def test_who_comes_alone_is_accepted_without_a_look_for_more_and_a_burst_in_a_few_turns(
+    loop_factory: LoopFactory, peers: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[tuple[int, int]] = []
+
+    def counted(listener: socket.socket, budget: int) -> Accepted:
+        accepted = accept_ready(listener, budget)
+        rounds.append((budget, len(accepted.connections)))
+        return accepted
+
+    monkeypatch.setattr(module, "accept_ready", counted)
+
+    async def main() -> None:
+        acceptor = accepting()
+        for _ in range(module.LONE):
+            assert await receive(connect(acceptor, peers)) == b"hello"
+        alone = [(module.BUDGET, 1)] + [(1, 1)] * module.LONE
+        assert rounds == alone[:-1]
+        for peer in [connect(acceptor, peers) for _ in range(20)]:
+            assert await receive(peer) == b"hello"
+        assert rounds == [*alone, (module.BUDGET, 19)]
+        acceptor.close()
+        await hang_up()
+
+    run(main, loop_factory, peers)
+
+
 def test_several_listeners_are_served_and_closed_together(loop_factory: LoopFactory, peers: ExitStack) -> None:
     async def main() -> None:
         acceptor = Acceptor(listen("127.0.0.1", 0) + listen("127.0.0.1", 0), Greeter)
