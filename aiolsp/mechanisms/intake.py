@@ -88,7 +88,7 @@ class Intake:
             self._channel.send(REFUSED)
             return
         self._channel.send(TAKEN)
-        connection = socket.socket(fileno=descriptors[0])
+        connection = stream_socket(socket.socket(fileno=descriptors[0]))
         connection.setblocking(False)
         if trace.on:
             trace.event("<", "recvmsg", fd=connection.fileno(), flags="SCM_RIGHTS", why="a connection of ours now")
