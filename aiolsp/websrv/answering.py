@@ -137,7 +137,9 @@ class Answering(asyncio.Protocol):
     def _stream(self, request: Request, answer: Answer) -> None:
         try:
             service = self._service
-            transfer = Transfer(self.transport, service.pool, service.turns, answer, self._enter, self.streamed)
+            transfer = Transfer(
+                self.transport, service.pool, service.turns, service.looks, answer, self._enter, self.streamed
+            )
         except OSError as error:
             answer.close()
             self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))

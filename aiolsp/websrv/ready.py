@@ -11,6 +11,7 @@ Price: the answers and heads of a second stay in memory, up to the bounds below.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.limits import Limits
@@ -35,6 +36,9 @@ PACKETS = 1024 * 1024
 
 Those that never do are soon too many, and cost nothing from there on.
 """
+
+PARTS = 1024
+"""Parts of large files, asked for in this second, that are remembered to see whether they are asked for again."""
 
 
 class ReadyAnswer:
@@ -65,6 +69,7 @@ class ReadyAnswers:
         self._max_head, self._max_fields = limits.max_head, limits.max_fields
         self._rest = Sieve((*FRAMING, *DECIDING)).rest
         self._pages = Pages()
+        self._parts: set[Hashable] = set()
         self._size = self._packets = 0
 
     def keep(
@@ -85,6 +90,13 @@ class ReadyAnswers:
             self.table[rest] = ReadyAnswer(status, payload, place, record, closes)
         else:  # the head came in pieces, which are not looked up
             known.status, known.payload, known.place, known.record = status, payload, place, record
+
+    def asked_again(self, part: Hashable) -> bool:
+        """Whether *part* was asked for before, as far as that is remembered, so that its answer is to be kept."""
+        again = part in self._parts
+        if not again and len(self._parts) < PARTS:
+            self._parts.add(part)
+        return again
 
     def find(self, packet: bytes) -> ReadyAnswer | None:
         """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
@@ -130,6 +142,7 @@ class ReadyAnswers:
         """The second is over."""
         self.table.clear()
         self._pages.clear()
+        self._parts.clear()
         self._size = self._packets = 0
 
 

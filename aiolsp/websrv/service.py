@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.linux.descriptors import make_room
+from aiolsp.linux.resident import Looks
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd, host_of
@@ -48,9 +49,6 @@ PATIENCE = 0.5
 GIVE_UP = 10.0
 """Seconds that it may take before who waits for a file that is not known is told 503."""
 
-PARTS = 1024
-"""Parts of large files, asked for in this second, that are remembered to see whether they are asked for again."""
-
 Waiter = tuple["HttpConnection", Request]
 
 
@@ -80,6 +78,7 @@ class Service:
         self.timers = TimerDriver(self.loop, resolution=0.1)
         self.clock = SecondClock(self._end_second)
         self.turns = Turns()
+        self.looks = Looks()
         self.connections: set[HttpConnection] = set()
         self.cache = FileCache(settings.cache_size)
         self.ready = ReadyAnswers(settings.limits)
@@ -92,7 +91,6 @@ class Service:
         self._respond = partial(respond, max_ranges=limits.max_ranges)
         self._pages = pages_of(settings)
         self._loading: dict[Key, Look] = {}
-        self._parts: set[tuple[Key, bytes | None]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._gateway = None if root.scripts is None else self._make_gateway(root.scripts)
 
@@ -310,12 +308,9 @@ class Service:
         answer = self._respond(resource, request.method, request.fields, time.time())
         connection.send(request, answer)
         part = resource.identity is not None and resource.body is None and answer.in_memory
-        if part and not self.root.policy.spa:  # whose page takes the place of a missing file for some and not for all
-            asked = key, request.fields.combined(b"range")
-            if asked in self._parts:
-                self._keep_ready(connection, request, answer)
-            elif len(self._parts) < PARTS:
-                self._parts.add(asked)
+        # A page that takes the place of a missing file does so for some clients and not for all.
+        if part and not self.root.policy.spa and self.ready.asked_again((key, request.fields.combined(b"range"))):
+            self._keep_ready(connection, request, answer)
 
     # What is kept for a second
 
@@ -346,7 +341,7 @@ class Service:
 
     def _end_second(self) -> None:
         self.publish()
-        self._parts.clear()
+        self.looks.forget()
         self.ready.forget()
         if self._loading:
             # Not now: whoever sends asks the clock, which is about to begin the next second.

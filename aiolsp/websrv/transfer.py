@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aiolsp.linux import unsent
-from aiolsp.linux.resident import can_tell, is_resident
+from aiolsp.linux.resident import Looks, OwnFile, own_file
 from aiolsp.linux.sendfile import FileChanged, FileSlice, SendProgress, send_file
 from aiolsp.mechanisms.threads import HalfSyncPool
 from aiolsp.static.answer import Answer
@@ -69,6 +69,7 @@ class Transfer:
         transport: asyncio.Transport,
         pool: HalfSyncPool,
         turns: Turns,
+        looks: Looks,
         answer: Answer,
         enter: Callable[[Phase], None],
         done: Callable[[bool], None],
@@ -78,14 +79,16 @@ class Transfer:
         self._transport = transport
         self._pool = pool
         self._turns = turns
+        self._looks = looks
         self._answer = answer
         self._enter = enter
         self._done = done
         self._pieces = deque(answer.pieces)
         self._phase = Phase.IDLE
         self._in_thread = self._busy = self._watching = self._queued = self._abandoned = False
-        # Whether the loop may ask what of a file is in memory; None until it is asked for a file.
-        self._can_tell: bool | None = None
+        # What the loop may be told of; the pieces are of one file.
+        self._asked = False
+        self._file: OwnFile | None = None
         self._out: socket.socket = transport.get_extra_info("socket").dup()
         self._free = unsent.is_free(self._out)
         # Bytes that the socket is thought to take: there is no need to look much further ahead.
@@ -162,10 +165,8 @@ class Transfer:
         """Send a piece, here if it is in memory."""
         piece = self._pieces[0]
         assert isinstance(piece, FileSlice)
-        if self._can_tell is None:
-            self._can_tell = can_tell(piece.fd, piece.offset)
         size = min(piece.length, self._room, PIECE)
-        if not (self._can_tell and is_resident(piece.fd, piece.offset, size)):
+        if not self._in_memory(piece, size):
             self._hand_over(piece)
             return
         try:
@@ -176,6 +177,12 @@ class Transfer:
         self.sent += progress.sent
         self._turns.spend(progress.sent // EVENT)
         self._go_on(progress)
+
+    def _in_memory(self, piece: FileSlice, size: int) -> bool:
+        if not self._asked:
+            self._asked = True
+            self._file = own_file(piece.fd, piece.offset)
+        return self._file is not None and self._looks.find(self._file, piece.fd, piece.offset, size)
 
     def _hand_over(self, piece: FileSlice) -> None:
         """Have a thread send, since it may have to wait for the disk."""

@@ -10,7 +10,7 @@ import pytest
 
 from aiolsp.linux import resident
 from aiolsp.linux.cached import knows_nowait
-from aiolsp.linux.resident import can_tell, is_resident
+from aiolsp.linux.resident import BLOCK, Looks, OwnFile, is_resident, own_file
 from faults import wait_until
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -44,7 +44,7 @@ def evict(fd: int, pages: range) -> None:
 
 def test_what_was_read_is_in_memory_and_what_was_not_is_not(file: int) -> None:
     assert not is_resident(file, 0, SIZE) and not is_resident(file, 0, 1)
-    assert can_tell(file, 0)  # which has the kernel begin to read
+    assert own_file(file, 0)  # which has the kernel begin to read
     os.pread(file, SIZE, 0)
     assert is_resident(file, 0, SIZE) and is_resident(file, SIZE - 1, 1)
 
@@ -80,12 +80,58 @@ def test_what_cannot_be_mapped_is_not_in_memory(file: int) -> None:
 
 def test_of_a_file_of_somebody_else_nothing_is_believed(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert not can_tell(file, 0)
+    assert own_file(file, 0) is None
 
 
 def test_where_the_kernel_knows_no_nowait_nothing_is_believed(monkeypatch: pytest.MonkeyPatch, file: int) -> None:
     monkeypatch.setattr(resident, "knows_nowait", lambda fd, offset: False)
-    assert not can_tell(file, 0)
+    assert own_file(file, 0) is None
+
+
+def test_what_was_seen_is_believed_until_it_is_forgotten_and_what_was_not_is_looked_at(
+    tmp_path: Path, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def noted(fd: int, offset: int, length: int) -> bool:
+        looked_at.append(offset)
+        return is_resident(fd, offset, length)
+
+    monkeypatch.setattr(resident, "is_resident", noted)
+    looks = Looks()
+    os.pread(file, SIZE, 0)
+    known = own_file(file, 0)
+    assert known is not None and known == (os.fstat(file).st_dev, os.fstat(file).st_ino, SIZE)
+    for _ in range(2):
+        assert looks.find(known, file, 0, SIZE) and looks.find(known, file, PAGE, 1)
+    assert looked_at == [0]
+    evict(file, range(3, 4))
+    assert looks.find(known, file, 0, SIZE)
+    looks.forget()
+    assert not looks.find(known, file, 0, SIZE) and not looks.find(known, file, 3 * PAGE, 1)
+    assert looks.find(known, file, 0, 3 * PAGE), "the block is not all there, but all that is asked for"
+    os.pread(file, PAGE, 3 * PAGE)
+    assert looks.find(known, file, 0, SIZE), "a block that was not there is looked at again"
+
+
+def test_blocks_are_looked_at_one_by_one_and_not_remembered_without_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[tuple[int, int]] = []
+
+    def noted(fd: int, offset: int, length: int) -> bool:
+        looked_at.append((offset, length))
+        return True
+
+    monkeypatch.setattr(resident, "is_resident", noted)
+    monkeypatch.setattr(resident, "MOST", 3)
+    looks = Looks()
+    known = OwnFile(1, 2, 4 * BLOCK + 5)
+    assert looks.find(known, -1, BLOCK - 1, 2)
+    assert looks.find(known, -1, BLOCK, 3 * BLOCK + 5)
+    assert looked_at == [(block * BLOCK, BLOCK) for block in range(4)] + [(4 * BLOCK, 5)]
+    assert looks.find(OwnFile(1, 3, BLOCK), -1, 0, 1) and looked_at[-1] == (0, BLOCK)
+    assert len(looks._seen) == 3
 
 
 def test_no_mapping_stays(file: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from aiolsp.blocking.websrv import transfer as blocking_transfer
 from aiolsp.linux import unsent
+from aiolsp.linux.resident import Looks
 from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.linux.unsent import UNSENT
@@ -119,7 +120,7 @@ def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
         return really_send(out, piece, limit)
 
     monkeypatch.setattr(transfer, "send_file", slow)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: False)
+    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
     with hosted(loop_name, site) as host:
         before = descriptors()
         peer, served = host.connect()
@@ -161,7 +162,7 @@ def test_the_time_that_the_disk_takes_is_not_the_clients(
         return really_send(out, piece, limit)
 
     monkeypatch.setattr(blocking_transfer if shell.name == "blocking" else transfer, "send_file", slow)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: False)
+    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
     with hosted(shell.name, site) as host:
         peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
@@ -193,7 +194,7 @@ def test_a_thread_stuck_in_the_disk_keeps_its_descriptors_when_the_server_ends(
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr(transfer, "send_file", stuck)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: False)
+    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
     with hosted(loop_name, site, Settings(threads=1, grace=0.1)) as host:
         peer, served = host.connect()
         peer.sendall(request("/large.bin"))
@@ -222,8 +223,7 @@ def test_the_loop_sends_what_is_in_memory_and_threads_send_the_rest(
         return really_send(out, piece, limit)
 
     monkeypatch.setattr(transfer, "send_file", noted)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
-    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: in_memory)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: in_memory)
     with hosted(loop_name, site) as host:
         peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
         with peer:
@@ -248,8 +248,7 @@ def test_the_loop_sends_one_piece_in_a_turn_however_many_files_are_on_their_way(
     monkeypatch.setattr(Turns, "_begin", counted)
     monkeypatch.setattr(transfer, "send_file", noted)
     monkeypatch.setattr(transfer, "EVENT", 1)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
-    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: True)
     with hosted(loop_name, site) as host:
         peers = [host.connect(receive_buffer=1 << 15)[0] for _ in range(4)]
         for peer in peers:
@@ -272,8 +271,7 @@ def test_files_that_the_socket_takes_at_once_are_answered_in_their_order_and_fro
 
     monkeypatch.setattr(transfer, "send_file", taken)
     monkeypatch.setattr(transfer, "EVENT", 1 << 30)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
-    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: True)
     with hosted(loop_name, site) as host:
         peer, _ = host.connect()
         with peer:
@@ -299,8 +297,7 @@ def test_a_head_does_not_go_before_its_file(loop_name: str, site: Path) -> None:
 def test_a_file_that_is_cut_while_the_loop_sends_it_is_not_padded(
     loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
-    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: True)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: True)
     (tmp_path / "large.bin").write_bytes(LARGE)
     with hosted(loop_name, tmp_path) as host:
         peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
@@ -321,8 +318,7 @@ def test_a_fault_of_the_servers_own_is_told_to_the_loop_and_the_body_is_cut(
         raise ZeroDivisionError
 
     monkeypatch.setattr(transfer, "send_file", broken)
-    monkeypatch.setattr(transfer, "can_tell", lambda fd, offset: True)
-    monkeypatch.setattr(transfer, "is_resident", lambda fd, offset, length: in_memory)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: in_memory)
     with hosted(loop_name, site) as host:
         peer, _ = host.connect()
         with peer:
