@@ -47,12 +47,12 @@ class Outlines:
     def keep(self, key: Key, resource: Resource, *, newcomer: bool) -> None:
         """Keep an outline of *resource* if it is a file; of a *newcomer*, only if there is room."""
         known = self._outlines.get(key)
-        if known is not None and known.identity == resource.identity:
-            return
-        newcomer = newcomer and known is None
-        self.discard(key)
-        cost = _cost(key, resource)
-        if not resource.path or cost > self._size or (newcomer and self.used + cost > self._size):
+        if known is not None:
+            if known.identity == resource.identity:
+                return
+            self.discard(key)
+        room = (self._size - self.used) if newcomer else self._size
+        if room < OUTLINE_COST or not resource.path or room < (cost := _cost(key, resource)):
             return
         self._outlines[key] = resource.again()
         self.used += cost
