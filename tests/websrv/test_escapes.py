@@ -20,6 +20,9 @@ from urllib.parse import unquote_to_bytes
 import pytest
 
 from aiolsp.linux.beneath import Opened
+from aiolsp.linux.cached import knows_nowait
+from aiolsp.static.representation import Resource
+from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
 from escaping import ELSEWHERE, MAY_LEAVE, PROGRAM_NAMES, SECRET, exchanging, make_programs, make_site, targets
 from harness import DEADLINE, SHELLS, Shell
@@ -133,6 +136,31 @@ def test_a_name_that_turns_into_a_link_while_it_is_asked_for_never_leads_out(she
             assert SECRET not in answer.data and ELSEWHERE not in answer.data, target
             seen.add((answer.status, answer.data.endswith(MAY_LEAVE)))
             if number > CHANGES and seen == {(200, True), (200, False), (404, False)}:
+                break
+
+
+@pytest.mark.parametrize("small", [0, 1 << 20], ids=["opened", "read"])
+def test_no_file_that_is_opened_by_the_name_it_had_leads_out(
+    loop_name: str, changing: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    with open(changing / "folder" / "secret.txt", "rb") as file:
+        if not knows_nowait(file.fileno()):
+            pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
+    found: set[bool] = set()
+    load_again = DocumentRoot.load_again
+
+    def noted(root: DocumentRoot, known: Resource | None) -> Resource | None:
+        resource = load_again(root, known)
+        if known is not None:
+            found.add(resource is not None)
+        return resource
+
+    monkeypatch.setattr(DocumentRoot, "load_again", noted)
+    monkeypatch.setattr("aiolsp.websrv.cache.ENTRY_COST", 1 << 40)  # so that nothing but outlines is kept
+    with hosted(loop_name, changing, Settings(cache_valid=0, cache_file=small)) as host:
+        for number, (target, answer) in enumerate(ask_for(lambda: host.connect()[0], changing_targets())):
+            assert SECRET not in answer.data and ELSEWHERE not in answer.data, target
+            if number > CHANGES and found == {True, False}:
                 break
 
 
