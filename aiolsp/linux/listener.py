@@ -22,7 +22,7 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from aiolsp.linux import unsent
 
@@ -31,6 +31,9 @@ Found: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any
 
 Address: TypeAlias = "tuple[str, int] | tuple[str, int, int, int] | str | bytes"
 """A socket address as Python has it: IPv4, IPv6, or a unix path (bytes: abstract; empty: a client without a name)."""
+
+Accepted: TypeAlias = "tuple[list[tuple[socket.socket, Address]], int]"
+"""What one round of accepting gave: non-blocking sockets with their peers; the errno that ended it early, or 0."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn. nginx asks for 511."""
@@ -74,13 +77,6 @@ class ListenError(OSError):
 
     def __str__(self) -> str:
         return self.strerror or ""
-
-
-class Accepted(NamedTuple):
-    """What one round of accepting gave: non-blocking sockets with their peers; the errno that ended it early, or 0."""
-
-    connections: list[tuple[socket.socket, Address]]
-    overload: int
 
 
 def listen(host: str, port: int, *, backlog: int = BACKLOG, reuse_port: bool = False) -> list[socket.socket]:
@@ -171,14 +167,14 @@ def accept_ready(listener: socket.socket, budget: int = 64) -> Accepted:
             break
         except OSError as error:
             if error.errno in OVERLOAD:
-                return Accepted(connections, error.errno or 0)
+                return connections, error.errno or 0
             if error.errno in DIED_IN_BACKLOG:
                 continue
             raise
         connection.setblocking(False)
         connection.__class__ = listener.__class__  # see _STREAMS
         connections.append((connection, peer))
-    return Accepted(connections, 0)
+    return connections, 0
 
 
 def format_address(address: Address) -> str:

@@ -62,9 +62,10 @@ def accept_once_ready(listener: socket.socket, budget: int = 64) -> Accepted:
 
 def close_all(accepted: Accepted) -> int:
     """Close what was accepted; how many there were."""
-    for connection, _ in accepted.connections:
+    connections, _ = accepted
+    for connection, _ in connections:
         connection.close()
-    return len(accepted.connections)
+    return len(connections)
 
 
 def resolve_to(*hosts: str) -> Callable[..., list[module.Found]]:
@@ -87,7 +88,7 @@ def open_descriptors() -> int:
 def test_a_free_port_is_found_and_can_be_connected_to() -> None:
     with listening("127.0.0.1") as [listener]:
         with connect(listener.getsockname()) as peer:
-            [(connection, address)] = accept_once_ready(listener).connections
+            [(connection, address)], _ = accept_once_ready(listener)
             with connection:
                 assert address == peer.getsockname()
 
@@ -108,7 +109,7 @@ def test_a_listener_names_its_protocol_so_that_the_stock_loop_sets_nodelay() -> 
 def test_the_ipv6_wildcard_takes_ipv4_too() -> None:
     with listening("::") as [listener]:
         with connect(("127.0.0.1", listener.getsockname()[1])):
-            [(connection, address)] = accept_once_ready(listener).connections
+            [(connection, address)], _ = accept_once_ready(listener)
             with connection:
                 assert address[0] == "::ffff:127.0.0.1"
 
@@ -278,7 +279,7 @@ def test_what_is_accepted_knows_its_family_and_type(tmp_path: Path, family: sock
     )
     with listener, socket.socket(family) as peer:
         peer.connect(listener.getsockname())
-        [(connection, _)] = accept_once_ready(listener).connections
+        [(connection, _)], _ = accept_once_ready(listener)
         with connection, socket.socket(fileno=os.dup(connection.fileno())) as plain:
             for known in (listener, connection):
                 assert (known.family, known.type) == (plain.family, plain.type) == (family, socket.SOCK_STREAM)
@@ -287,7 +288,7 @@ def test_what_is_accepted_knows_its_family_and_type(tmp_path: Path, family: sock
 
 def test_what_is_accepted_does_not_block() -> None:
     with listening("127.0.0.1") as [listener], connect(listener.getsockname()):
-        [(connection, _)] = accept_once_ready(listener).connections
+        [(connection, _)], _ = accept_once_ready(listener)
         with connection:
             assert os.get_blocking(connection.fileno()) is False
             assert connection.get_inheritable() is False
@@ -316,7 +317,7 @@ def test_want_of_descriptors_is_told_and_loses_no_connection() -> None:
             peers.enter_context(connect(listener.getsockname()))
         with descriptors_exhausted(spare=2):
             accepted = accept_ready(listener)
-        assert accepted.overload == errno.EMFILE
+        assert accepted[1] == errno.EMFILE
         assert close_all(accepted) == 2
         assert close_all(accept_once_ready(listener)) == 1
 
@@ -372,7 +373,7 @@ def test_other_listeners_on_the_same_addresses_share_the_connections() -> None:
     listeners += listen_again(listeners)
     assert len({listener.getsockname() for listener in listeners}) == 1
     peers = [socket.create_connection(listeners[0].getsockname()) for _ in range(50)]
-    shares = [[connection for connection, _ in accept_ready(listener).connections] for listener in listeners]
+    shares = [[connection for connection, _ in accept_ready(listener)[0]] for listener in listeners]
     assert all(shares)
     for each in (*listeners, *peers, *shares[0], *shares[1]):
         each.close()
@@ -384,7 +385,7 @@ def test_connections_and_other_listeners_inherit_what_the_kernel_may_keep_unsent
         unsent.bound(listener)
     listeners += listen_again(listeners)
     peers = [socket.create_connection(listeners[0].getsockname()) for _ in range(20)]
-    accepted = [connection for listener in listeners for connection, _ in accept_ready(listener).connections]
+    accepted = [connection for listener in listeners for connection, _ in accept_ready(listener)[0]]
     for each in (*listeners, *accepted):
         assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == unsent.UNSENT
     assert len(accepted) == len(peers)

@@ -58,7 +58,7 @@ class Server:
             trace.event(">", "send", fd=fd, size=len(data), why=why)
 
     def _accept(self, fd: int, events: int) -> None:
-        for peer, address in accept_ready(self._listener).connections:
+        for peer, address in accept_ready(self._listener)[0]:
             self.peers[peer.fileno()] = peer
             trace.event("<", "accept", fd=peer.fileno(), peer=format_address(address))
             self.driver.watch(peer.fileno(), self.flags, self._ready)

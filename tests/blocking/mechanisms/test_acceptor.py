@@ -12,7 +12,7 @@ import pytest
 
 from aiolsp.blocking.mechanisms import acceptor as module
 from aiolsp.blocking.mechanisms.acceptor import PAUSE, Acceptor
-from aiolsp.linux.listener import Accepted, Address, listen
+from aiolsp.linux.listener import Address, listen
 from harness import DEADLINE
 
 
@@ -54,7 +54,7 @@ def accepting(request: pytest.FixtureRequest) -> Iterator[Accepting]:
 
 
 def out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "accept_ready", lambda *_: Accepted([], errno.EMFILE))
+    monkeypatch.setattr(module, "accept_ready", lambda *_: ([], errno.EMFILE))
 
 
 def test_all_that_wait_are_accepted_in_one_turn_and_are_non_blocking(accepting: Accepting) -> None:
