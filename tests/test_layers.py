@@ -37,9 +37,6 @@ BELOW = {
 
 NO_IO = frozenset({"asyncio", "socket", "select", "threading", "time", "os", "subprocess", "signal", "uvloop"})
 
-CLOCKLESS = frozenset({"gmtime"})
-"""What of ``time`` reads no clock, but an argument."""
-
 
 def imports(path: Path) -> set[str]:
     """The modules that a file imports when it runs, not only for the type checker."""
@@ -58,8 +55,6 @@ def imports(path: Path) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            if node.module == "time" and CLOCKLESS.issuperset(alias.name for alias in node.names):
-                continue
             found.add(node.module or "")
             found.update(
                 f"{node.module}.{alias.name}" for alias in node.names if f"{node.module}.{alias.name}" in MODULES

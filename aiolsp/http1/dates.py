@@ -6,8 +6,8 @@ Dates are seconds since 1970-01-01 UTC, as stat(2) and time(2) count them; the c
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from time import gmtime
 
 from aiolsp.http1.expressions import expression
 
@@ -46,8 +46,8 @@ def format_date(seconds: float) -> bytes:
 def _format_day(days: int) -> bytes:
     """The day that comes *days* after 1970-01-01; the files of a site have many times, but few days."""
     # Not strftime, which names days and months in the language of the process.
-    day = gmtime(days * 86_400)
-    return b"%b, %02d %b %04d" % (_DAYS[day.tm_wday], day.tm_mday, _MONTHS[day.tm_mon - 1], day.tm_year)
+    day = date(1970, 1, 1) + timedelta(days)
+    return b"%b, %02d %b %04d" % (_DAYS[day.weekday()], day.day, _MONTHS[day.month - 1], day.year)
 
 
 def parse_date(value: bytes, now: float) -> int | None:
@@ -69,25 +69,17 @@ def _seconds(match: re.Match[bytes], now: float) -> int | None:
     if len(match["year"]) == 2:
         year = _full_year(year, (month, day, hour, minute, second), now)
     # The grammar allows the leap second 60, which POSIX time counts as the first second of the next minute.
-    if not 1 <= year <= 9999 or hour > 23 or minute > 59 or second > 60:
+    leap = second == 60
+    try:
+        moment = datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC)
+    except ValueError:
         return None
-    midnight = _days(year, month, day) * 86_400
-    if gmtime(midnight)[:3] != (year, month, day):
-        return None
-    return midnight + hour * 3600 + minute * 60 + second
-
-
-def _days(year: int, month: int, day: int) -> int:
-    """Days from 1970-01-01 to a day of the Gregorian calendar; one that its month does not have is of another."""
-    # By years that begin in March, so that the day which not all of them have is the last. Not by datetime, for whose
-    # sake a server would start a millisecond later.
-    year -= month < 3
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * ((month - 3) % 12) + 2) // 5 + day - 719_469
+    return int(moment.timestamp()) + leap
 
 
 def _full_year(two_digits: int, rest: tuple[int, ...], now: float) -> int:
-    today = gmtime(clamp(now))
-    year = today.tm_year - today.tm_year % 100 + 100 + two_digits
-    while (year - 50, *rest) > tuple(today[:6]):
+    today = datetime.fromtimestamp(clamp(now), UTC)
+    year = today.year - today.year % 100 + 100 + two_digits
+    while (year - 50, *rest) > tuple(today.utctimetuple()[:6]):
         year -= 100
     return year

@@ -20,7 +20,6 @@ from webclient import ask, exchange
 DEAR = {
     # Of the standard library, what takes a millisecond or so, and a few bytes of which would be used.
     "dataclasses": "as long for one class as for five named tuples",
-    "datetime": "two of its functions are all that dates in heads need",
     "encodings.idna": "the tables of international names, for an address in digits",
     "hashlib": "libcrypto",
     "html": "2,231 names of characters, to escape five",
