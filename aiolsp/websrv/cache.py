@@ -60,6 +60,8 @@ class FileCache:
 
     def __init__(self, size: int) -> None:
         self._outlines = Outlines(size // OUTLINED)
+        self.outline = self._outlines.get
+        """What is known of the file of a key without an entry, for `DocumentRoot.load_again`."""
         self._size = size - size // OUTLINED
         self._used = 0
         self._turned_away: OrderedDict[int, None] = OrderedDict()
@@ -72,10 +74,6 @@ class FileCache:
     def used(self) -> int:
         """Bytes that entries and outlines take."""
         return self._used + self._outlines.used
-
-    def outline(self, key: Key) -> Resource | None:
-        """What is known of the file of *key* without an entry, for `DocumentRoot.load_again`."""
-        return self._outlines.get(key)
 
     def remember(self, key: Key, resource: Resource) -> None:
         """*resource* is what *key* stands for now, and cannot be an entry: keep an outline, if it is a file."""
