@@ -67,20 +67,21 @@ class HeadTemplate:
     On the hot path an answer then costs one concatenation. The fields given must hold neither of the two.
     """
 
-    __slots__ = ("_constant",)
+    __slots__ = ("_common", "_own")
 
     def __init__(self, head: ResponseHead, *own: Field) -> None:
-        """*head* is what many answers have in common, which is kept as bytes; *own* are the fields of this one alone.
+        """*head* is what many answers have in common, which is kept once; *own* are the fields of this one alone.
 
         Raises ValueError as ``serialize_head`` does, and for a Date or Connection among the fields.
         """
-        self._constant = _common_part(head) + _field_lines(head.status, own) + b"Date: "
+        self._common = _common_part(head)
+        self._own = _field_lines(head.status, own) + b"Date: "
         if not _ADDED_LATER.isdisjoint([name.lower() for name, _ in own]):
             raise ValueError(_ADDED_TWICE)
 
     def render(self, date: bytes, connection: bytes = PERSISTENT) -> bytes:
         """The head at *date* (``dates.format_date``), ended by *connection*: PERSISTENT, KEEP_ALIVE or CLOSE."""
-        return self._constant + date + connection
+        return self._common + self._own + date + connection
 
 
 def carries_body(status: int) -> bool:

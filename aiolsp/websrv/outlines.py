@@ -1,7 +1,7 @@
 """What is known of files whose content has no place in memory: an outline is a tenth of a small file, or less.
 
 Facts: to look for a file by what was asked, and to make its head, takes twice as long as to open and read it. The head
-and the file's identity are some 1.5 KB, and true as long as stat(2) says the same.
+and the file's identity are some 1.3 KB, and true as long as stat(2) says the same.
 Consequence: a site that is larger than the cache is answered sooner if the cache forgets contents, but not heads.
 Decision: a part of the cache is for outlines, of files that were turned away, had to go, or are too large to be read.
 An outline is never sent: `DocumentRoot.load_again` opens the file, reads it, and compares. As in the table of contents,
@@ -21,7 +21,7 @@ from aiolsp.static.representation import Resource
 if TYPE_CHECKING:
     from aiolsp.websrv.cache import Key
 
-OUTLINE_COST = 1536
+OUTLINE_COST = 1344
 """Bytes that an outline takes besides its names, as tracemalloc counts them, rounded up."""
 
 
