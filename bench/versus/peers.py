@@ -37,7 +37,7 @@ class Setup:
     scratch: Path
     """A directory for its configuration and its log."""
     variant: str = "hot"
-    """``hot``; ``cold``, without a cache of open files; ``log``, with an access log."""
+    """``hot``; ``cold``, without a cache of open files; ``unknown``, without any; ``log``, with an access log."""
     port: int = 0
     """A free one, for those that do not choose and tell one themselves."""
 
@@ -69,7 +69,8 @@ def _websrv(shell: str) -> Callable[[Setup], list[str]]:
 
     def words(setup: Setup) -> list[str]:
         log = "common" if setup.variant == "log" else "off"
-        return command("websrv", shell, str(setup.site), "--log", log, *limits)
+        kept = ("--cache-size", "0") if setup.variant == "unknown" else ()
+        return command("websrv", shell, str(setup.site), "--log", log, *limits, *kept)
 
     return words
 
@@ -93,7 +94,7 @@ http {{
     access_log {f"{setup.scratch}/access.log" if setup.variant == "log" else "off"};
     sendfile on; tcp_nopush on; types_hash_max_size 2048; include /etc/nginx/mime[.]types;
     keepalive_timeout {IDLE_TIME}s; keepalive_requests 1000000000;
-    {"" if setup.variant == "cold" else cached}
+    {"" if setup.variant in ("cold", "unknown") else cached}
     {" ".join(f"{name}_temp_path {setup.scratch}/{name};" for name in temporary)}
     server {{ listen 127.0.0.1:{setup.port} backlog=1024; root {setup.site}; }}
 }}

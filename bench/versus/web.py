@@ -136,12 +136,13 @@ SPECS = (
     Spec("churn", "no keep-alive", SMALL, (_most("cpu", 1.5),), settings={"churn": True}, twin=True),
     Spec(
         "cold",
-        "20,000 files of 8 KiB, none in a cache",
+        "20,000 files of 8 KiB, more than the cache holds",
         "",
         (_least(0.3), _least(6, against=AIOHTTP)),
         (OURS, NGINX, AIOHTTP),
         variant="cold",
     ),
+    Spec("unknown", "20,000 files of 8 KiB, nothing kept of any", "", (), variant="unknown"),
     Spec("log", "1 KiB hot file, access log on", SMALL, (_least(0.8),), variant="log"),
 )
 """What differs from 64 connections kept alive, and asked for by wrk or the wire client, stands in *settings*."""
@@ -213,7 +214,7 @@ class WebCases:
     def _open(self, spec: Spec, name: str) -> Iterator[Load]:
         with self.server(name, spec.variant) as server:
             plan = plan_for(server, [f"/{spec.path}"], **spec.settings)
-            if spec.variant == "cold":
+            if not spec.path:
                 self._cold = self._cold or make_cold_set(self._site)
                 plan = replace(plan, paths=self._cold)
             if spec.many_names:

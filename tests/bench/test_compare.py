@@ -224,7 +224,8 @@ def test_a_numbered_plan_makes_no_two_requests_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "cached", "logged"), [("hot", True, False), ("cold", False, False), ("log", True, True)]
+    ("variant", "cached", "logged"),
+    [("hot", True, False), ("cold", False, False), ("unknown", False, False), ("log", True, True)],
 )
 def test_nginx_is_set_up_as_its_case_says(tmp_path: Path, variant: str, cached: bool, logged: bool) -> None:
     text = nginx_configuration(Setup(tmp_path / "site", tmp_path, variant, 8080))
