@@ -23,16 +23,15 @@ class Crowd:
         self._most_of_one = most_of_one
         self._tally: Tally = LocalTally() if tally is None else tally
 
-    def join(self, peer: Any) -> bool:
-        """One more, from the socket address *peer*; False if it is one too many. It must leave in either case."""
-        host = host_of(peer)
+    def join(self, host: str) -> bool:
+        """One more, from *host* (see `host_of`); False if it is one too many. It must leave in either case."""
         # Counted before it is compared: of two that join two workers at one moment, each sees the other.
-        self._tally.add(host)
-        return self._tally.in_all <= self._most and self._tally.of(host) <= self._most_of_one
+        of_host = self._tally.add(host)
+        return self._tally.in_all <= self._most and of_host <= self._most_of_one
 
-    def leave(self, peer: Any) -> None:
+    def leave(self, host: str) -> None:
         """One less."""
-        self._tally.remove(host_of(peer))
+        self._tally.remove(host)
 
     @property
     def present(self) -> int:

@@ -36,8 +36,11 @@ _ROW = 1 + 2 * COLUMNS
 class Tally(Protocol):
     """Counts connections; *host* is the client's address, "" where it has none."""
 
-    def add(self, host: str) -> None:
-        """One more connection of this process."""
+    def add(self, host: str) -> int:
+        """One more connection of this process; how many there are of *host* now.
+
+        0 for "", since clients without an address have nothing in common.
+        """
 
     def remove(self, host: str) -> None:
         """One less."""
@@ -45,9 +48,6 @@ class Tally(Protocol):
     @property
     def in_all(self) -> int:
         """How many there are."""
-
-    def of(self, host: str) -> int:
-        """How many there are of *host*; 0 for "", since clients without an address have nothing in common."""
 
 
 class LocalTally:
@@ -58,11 +58,13 @@ class LocalTally:
         """How many there are."""
         self._by_host: dict[str, int] = {}
 
-    def add(self, host: str) -> None:
-        """One more connection."""
+    def add(self, host: str) -> int:
+        """One more connection; how many there are of *host*, 0 for ""."""
         self.in_all += 1
-        if host:
-            self._by_host[host] = self._by_host.get(host, 0) + 1
+        if not host:
+            return 0
+        of_host = self._by_host[host] = self._by_host.get(host, 0) + 1
+        return of_host
 
     def remove(self, host: str) -> None:
         """One less."""
@@ -73,10 +75,6 @@ class LocalTally:
                 self._by_host[host] = left
             else:
                 del self._by_host[host]
-
-    def of(self, host: str) -> int:
-        """How many there are of *host*; 0 for ""."""
-        return self._by_host.get(host, 0)
 
 
 class SharedTally:
@@ -101,9 +99,10 @@ class SharedTally:
         start = self._starts[row]
         self._words[start : start + _ROW] = memoryview(bytes(_ROW * WORD)).cast("I")
 
-    def add(self, host: str) -> None:
-        """One more connection of this worker."""
+    def add(self, host: str) -> int:
+        """One more connection of this worker; how many there are of *host* in all of them (see `of`)."""
         self._add(host, 1)
+        return self.of(host)
 
     def remove(self, host: str) -> None:
         """One less."""

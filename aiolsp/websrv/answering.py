@@ -58,6 +58,7 @@ class Answering(asyncio.Protocol):
 
     transport: asyncio.Transport
     peer: Any
+    host: str
     _write: Callable[[bytes], None]
     fd = -1
     """The socket's descriptor, for the trace only."""

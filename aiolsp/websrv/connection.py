@@ -35,6 +35,7 @@ from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Requ
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
+from aiolsp.sansio.crowd import host_of
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.answering import FLUSH, NO_TIMER, NOTHING_HOT, Answering
@@ -89,6 +90,7 @@ class HttpConnection(Answering):
         if trace.on:
             self.fd = transport.get_extra_info("socket").fileno()
         self.peer = transport.get_extra_info("peername")
+        self.host = host_of(self.peer)
         self._service.timers.add(self._timer)
         if self._service.join(self):
             self._hot = self._service.ready.table

@@ -19,7 +19,7 @@ from aiolsp.linux.descriptors import make_room
 from aiolsp.linux.resident import Looks
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
-from aiolsp.sansio.crowd import Crowd, host_of
+from aiolsp.sansio.crowd import Crowd
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
 from aiolsp.static.representation import Resource, Wanted
@@ -107,14 +107,14 @@ class Service:
         self.connections.add(connection)
         self.metrics.connections_total += 1
         self.clock.wake()
-        admitted = self.crowd.join(connection.peer)
+        admitted = self.crowd.join(connection.host)
         self.metrics.refused_total += not admitted
         return admitted
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* is gone."""
         self.connections.discard(connection)
-        self.crowd.leave(connection.peer)
+        self.crowd.leave(connection.host)
         self.clock.wake()
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
@@ -372,12 +372,12 @@ class Service:
         self.clock.wake()
         own = request is not None and self._pages is not None and self._pages.own(request, connection.peer)
         if self.log is not None and not own:
-            self.log.add(self.log.record(host_of(connection.peer), request, status, size))
+            self.log.add(self.log.record(connection.host, request, status, size))
 
     def log_again(self, connection: HttpConnection, head: bytes, ready: ReadyAnswer) -> None:
         """Log an answer to *head* that was kept ready."""
         assert self.log is not None and ready.record is not None
-        self.log.add(ready.record.again(host_of(connection.peer), head))
+        self.log.add(ready.record.again(connection.host, head))
 
     async def close(self) -> None:
         """After the last connection: end programs, threads and timers, and let go of the directory."""

@@ -6,35 +6,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.sansio.crowd import SPARE, Crowd, host_of
+from aiolsp.sansio.tally import LocalTally
 
 PEERS = [("192.0.2.1", 1), ("192.0.2.1", 2), ("::1", 1, 0, 0), "", b"\0abstract"]
 
 
 def test_one_too_many_is_told_so_and_room_is_left_to_tell_it() -> None:
     crowd = Crowd(2, 2)
-    assert [crowd.join(("192.0.2.1", port)) for port in range(3)] == [True, True, False]
+    assert [crowd.join("192.0.2.1") for _ in range(3)] == [True, True, False]
     assert crowd.has_room
     for number in range(SPARE - 1):
-        assert not crowd.join((f"host {number}", 1))
+        assert not crowd.join(f"host {number}")
     assert not crowd.has_room
-    crowd.leave(("192.0.2.1", 0))
+    crowd.leave("192.0.2.1")
     assert crowd.has_room
 
 
 def test_one_address_cannot_shut_out_the_others_but_a_unix_socket_has_none() -> None:
     crowd = Crowd(100, 1)
-    assert crowd.join(("192.0.2.1", 1)) and not crowd.join(("192.0.2.1", 2))
-    assert crowd.join(("192.0.2.2", 1))
+    assert crowd.join("192.0.2.1") and not crowd.join("192.0.2.1")
+    assert crowd.join("192.0.2.2")
     assert crowd.join("") and crowd.join("")
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(PEERS), max_size=30))
 def test_when_all_have_left_nothing_is_left(peers: list[object]) -> None:
-    crowd = Crowd(10, 3)
-    for number, peer in enumerate(peers):
-        of_its_address = sum(host_of(other) == host_of(peer) for other in peers[: number + 1])
-        assert crowd.join(peer) == (number < 10 and (not host_of(peer) or of_its_address <= 3))
-    for peer in peers:
-        crowd.leave(peer)
-    assert crowd.present == 0 and not any(crowd._tally.of(host_of(peer)) for peer in peers)
+    tally = LocalTally()
+    crowd = Crowd(10, 3, tally)
+    hosts = [host_of(peer) for peer in peers]
+    for number, host in enumerate(hosts):
+        of_its_address = hosts[: number + 1].count(host)
+        assert crowd.join(host) == (number < 10 and (not host or of_its_address <= 3))
+    for host in hosts:
+        crowd.leave(host)
+    assert crowd.present == 0 and not tally._by_host

@@ -41,13 +41,20 @@ def test_all_workers_count_all_connections_and_none_of_the_dead(
             there[row, host] -= 1
             workers[row].remove(host)
             local.remove(host)
-    every: list[Tally] = [*workers, local]
-    for tally in every:
+    assert local.in_all == there.total()
+    for tally in workers:
         assert tally.in_all == there.total()
         for host in HOSTS[1:]:
             assert tally.of(host) >= sum(there[row, host] for row in range(ROWS))
         assert tally.of("") == 0
-    assert local.of("::1") == sum(there[row, "::1"] for row in range(ROWS))
+    every: list[Tally] = [workers[0], local]
+    for kept in every:
+        for host in HOSTS[1:]:
+            assert kept.add(host) > sum(there[row, host] for row in range(ROWS))
+            kept.remove(host)
+        assert kept.add("") == 0
+        kept.remove("")
+    assert local.add("::1") == sum(there[row, "::1"] for row in range(ROWS)) + 1
     workers[0].vacate(killed)
     assert workers[1].in_all == sum(count for (row, _), count in there.items() if row != killed)
     for (row, host), count in there.items():
@@ -66,9 +73,9 @@ def test_of_many_addresses_few_are_taken_for_more_than_they_are() -> None:
 
 def test_a_limit_in_all_holds_across_workers() -> None:
     workers = [Crowd(10, 4, tally) for tally in tallies(2)]
-    admitted = [crowd.join(("192.0.2.1", 1)) for crowd, _ in zip(itertools.cycle(workers), range(8), strict=False)]
+    admitted = [crowd.join("192.0.2.1") for crowd, _ in zip(itertools.cycle(workers), range(8), strict=False)]
     assert admitted == [True] * 4 + [False] * 4
-    assert [workers[0].join((f"192.0.2.{2 + number}", 1)) for number in range(4)] == [True, True, False, False]
+    assert [workers[0].join(f"192.0.2.{2 + number}") for number in range(4)] == [True, True, False, False]
 
 
 def test_too_little_memory_is_refused() -> None:

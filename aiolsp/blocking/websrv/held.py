@@ -34,6 +34,7 @@ from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address
 from aiolsp.linux.sendfile import FileChanged
 from aiolsp.linux.unsent import untaken
+from aiolsp.sansio.crowd import host_of
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class HeldSocket:
     def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
         self.fd = sock.fileno()
         self.peer = peer
+        self.host = host_of(peer)
         self._service = service
         self._socket = sock
         self._lock = threading.Lock()

@@ -20,7 +20,7 @@ from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.linux.descriptors import make_room
 from aiolsp.linux.epoll_flags import flag_names
-from aiolsp.sansio.crowd import Crowd, host_of
+from aiolsp.sansio.crowd import Crowd
 from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
@@ -84,7 +84,7 @@ class Service:
         with self._lock:
             self.connections[connection.fd] = connection
             self.metrics.connections_total += 1
-            admitted = self.crowd.join(connection.peer)
+            admitted = self.crowd.join(connection.host)
             self.metrics.refused_total += not admitted
         self.clock.wake()
         return admitted
@@ -93,7 +93,7 @@ class Service:
         """*connection* is about to close its socket."""
         with self._lock:
             del self.connections[connection.fd]
-            self.crowd.leave(connection.peer)
+            self.crowd.leave(connection.host)
             self.metrics.sent_bytes_total += connection.sent
             empty = not self.connections
         self.poller.unregister(connection.fd)
@@ -204,7 +204,7 @@ class Service:
         self.clock.wake()
         own = request is not None and self._pages is not None and self._pages.own(request, connection.peer)
         if self.log is not None and not own:
-            self.log.add(self.log.record(host_of(connection.peer), request, status, size))
+            self.log.add(self.log.record(connection.host, request, status, size))
 
     def close(self) -> None:
         """After the last connection: end programs and threads, and let go of the directory."""
