@@ -70,7 +70,7 @@ def main_on_loop(options: argparse.Namespace, listeners: list[socket.socket]) ->
         await server.empty()
 
     pool = ProcessPool(listeners, serve, loop=options.shell, **how(options))
-    cli.say(f"zygote {pool._zygote.pid}")
+    cli.say(f"zygote {pool.zygote.pid}")
 
     async def parent() -> None:
         async with SignalReceiver(*SIGNALS) as signals, pool:

@@ -77,9 +77,10 @@ class _Child:
 class ProcessPool:
     """*processes* children that run *serve*, at most *max_processes* at once while some drain, in *grace* seconds.
 
-    Forks its zygote when made, which must be before any thread or loop. ``async with`` starts and ends it; *listeners*
-    are its own from then on. With ``accept="reuseport"`` they must have been made with *reuse_port*. Raises ValueError
-    for numbers or an *accept* that cannot be, RuntimeError beside threads, OSError.
+    Forks its zygote when made, which must be before any thread or loop. ``async with`` starts and ends it; who never
+    gets there calls ``zygote.close``. *listeners* are its own from then on. With ``accept="reuseport"`` they must have
+    been made with *reuse_port*. Raises ValueError for numbers or an *accept* that cannot be, RuntimeError beside
+    threads, OSError.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class ProcessPool:
             self._listeners += [listen_again(listeners) for _ in range(processes - 1)]
         loop_factory(loop)  # imported before the fork, it need not be in each child
         held = [listener.fileno() for group in self._listeners for listener in group]
-        self._zygote = Zygote(lambda payload, descriptors: be_child(serve, loop, payload, descriptors), but=held)
+        self.zygote = Zygote(lambda payload, descriptors: be_child(serve, loop, payload, descriptors), but=held)
 
     @property
     def workers(self) -> list[Worker]:
@@ -128,7 +129,7 @@ class ProcessPool:
         self._acceptor: Acceptor | None = None
         if self._accept == "parent":
             self._acceptor = Acceptor(self._listeners[0], asyncio.Protocol, admit=self._hand_out)
-        self._loop.add_reader(self._zygote.fileno(), self._hear)
+        self._loop.add_reader(self.zygote.fileno(), self._hear)
         self._follow(self.plan.start(self._loop.time()))
         return self
 
@@ -171,7 +172,7 @@ class ProcessPool:
 
     async def close(self) -> None:
         """Accept no more, let all finish within the grace, kill who does not, end the zygote. May be called again."""
-        if self._zygote.fileno() < 0:
+        if self.zygote.fileno() < 0:
             return
         if self._acceptor is not None:
             await self._acceptor.finish()
@@ -184,14 +185,14 @@ class ProcessPool:
         self._follow(self.plan.close(self._loop.time()))
         while (self._children or self._tokens) and not self._broken.is_set():
             await self._change()
-        self._loop.remove_reader(self._zygote.fileno())
+        self._loop.remove_reader(self.zygote.fileno())
         if self._timer is not None:
             self._timer.cancel()
         for child in list(self._children.values()):
             self._forget(child)
         for connection in self._waiting:
             connection.close()
-        self._zygote.close()
+        self.zygote.close()
 
     # The plan
 
@@ -221,7 +222,7 @@ class ProcessPool:
             ours, theirs = Channel.pair()
             try:
                 birth = BIRTH.pack(worker.index, worker.generation, worker.place)
-                token = self._zygote.spawn(birth, [theirs.fileno(), *listeners])
+                token = self.zygote.spawn(birth, [theirs.fileno(), *listeners])
             except BaseException:
                 ours.close()
                 raise
@@ -264,7 +265,7 @@ class ProcessPool:
 
     def _hear(self) -> None:
         try:
-            for news in self._zygote.receive():
+            for news in self.zygote.receive():
                 match news:
                     case Started(token, process):
                         self._started(self._tokens[token], process)
@@ -282,7 +283,7 @@ class ProcessPool:
         """Nobody forks any more, and the children are dead or dying."""
         if not self._broken.is_set():
             self._broken.set()
-            self._loop.remove_reader(self._zygote.fileno())
+            self._loop.remove_reader(self.zygote.fileno())
             self._follow(self.plan.close(self._loop.time()))
 
     def _started(self, child: _Child, process: PidFd) -> None:

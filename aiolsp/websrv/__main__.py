@@ -68,12 +68,12 @@ def serve_by_workers(where: Listening, settings: Settings, loop: str) -> None:
     with explained(where.directory):
         close_root(open_root(where.directory, settings))
     with signals_held(*SUPERVISED):
-        listeners = listen_at(where.host, where.port, where.unix, reuse_port=where.accept == "reuseport")
-        try:
+        with contextlib.ExitStack() as stack:
+            listeners = listen_at(where.host, where.port, where.unix, reuse_port=where.accept == "reuseport")
+            stack.callback(leave, listeners, where.unix)
             workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept, loop=loop)
+            stack.callback(workers.close)  # before anybody looks whether the socket is still served
             run(_supervise(workers, where), loop=loop)
-        finally:
-            leave(listeners, where.unix)
 
 
 async def _supervise(workers: Workers, where: Listening) -> None:

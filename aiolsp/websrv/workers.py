@@ -18,7 +18,7 @@ Decision
 Price
     Threads, queue and cache once for each worker; who opens a connection for each request pays for the parent as well.
 
-Calling sequence: new, before any loop (it forks) -> run.
+Calling sequence: new, before any loop (it forks) -> run -> close.
 """
 
 from __future__ import annotations
@@ -92,6 +92,10 @@ class Workers:
         """Until SIGINT or SIGTERM, replacing the workers at each SIGHUP. Raises PoolFailed."""
         async with self.pool:
             await self.pool.run(signals)
+
+    def close(self) -> None:
+        """Leave no process behind, though `run` was never called. May be called again."""
+        self.pool.zygote.close()
 
     def _ended(self, worker: Worker) -> None:
         self._commons.vacate(worker.place)
