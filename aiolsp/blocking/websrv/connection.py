@@ -346,7 +346,7 @@ class HttpConnection(HeldSocket):
     def _rest(self, event: int) -> bool:
         """Let go until *event*; False if there is more to do, since the server began to drain meanwhile.
 
-        The re-arming comes last: another thread may hold the connection before the call returns.
+        Its deadline counts once it is armed again: a timer that is due must not end what is about to be reported.
         """
         phase = self._waits_for(event)
         if phase is not self._patience.phase or self._transfer is not None:  # which may have waited for the disk
@@ -357,9 +357,9 @@ class HttpConnection(HeldSocket):
             if phase is Phase.IDLE and self._service.draining and not self._fresh:
                 self.finish()
                 return False
+            self._service.rearm(self, event, f"armed again: wait for {phase.value}")
             self._held = False
             self._service.timers.hasten(self._timer, self._deadline())
-            self._service.rearm(self, event, f"armed again: wait for {phase.value}")
         return True
 
     def _waits_for(self, event: int) -> Phase:
