@@ -64,7 +64,7 @@ class ResponseHead(NamedTuple):
 class HeadTemplate:
     """A head that is the same each time but for Date and Connection, made bytes once.
 
-    On the hot path an answer then costs one concatenation. The fields given must hold neither of the two.
+    On the hot path an answer then costs a concatenation. The fields given must hold neither of the two.
     """
 
     __slots__ = ("_common", "_own")

@@ -241,11 +241,14 @@ class Answering(asyncio.Protocol):
     def _flush(self, *, why: str = "") -> None:
         if not self._output:
             return
+        if self.transport.is_closing():  # nobody is left to take it
+            self._output.clear()
+            self._output_size = 0
+            return
         data = self._take_output()
         if trace.on:
             trace.event(">", "write", fd=self.fd, size=len(data), why=why)
-        if not self.transport.is_closing():
-            self._write(data)
+        self._write(data)
 
     def _write_lent(self, data: bytes, place: Place) -> None:
         """Write *data*, which is at *place*, without a copy as far as the socket takes it at once."""

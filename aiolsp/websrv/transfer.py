@@ -20,7 +20,8 @@ Decision
     Before each piece the file is looked at again: one that was truncated or written to since is not sent on.
     Until the client has shown that it reads, the kernel takes little for it (linux/unsent.py).
 Price
-    A file that is not in memory, or is somebody else's, costs two hand-overs for each socket buffer of bytes. A file
+    A file that is not in memory, or is somebody else's, costs two hand-overs for each socket buffer of bytes, and its
+    head waits for the disk with it, though at most the 200 ms that the kernel grants MSG_MORE. A file
     that is written to in place within its last piece may still arrive mixed, since the kernel sends its pages, not a
     copy; a file that is replaced (renamed over) never does.
 """
