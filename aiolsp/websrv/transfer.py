@@ -153,9 +153,12 @@ class Transfer:
             self._send_more()
         else:
             self._unwatch()
-            self._queued = True
-            self._wait(Phase.SENDING)
-            self._turns.queue(self._take_turn)
+            self._queue()
+
+    def _queue(self) -> None:
+        self._queued = True
+        self._wait(Phase.SENDING)
+        self._turns.queue(self._take_turn)
 
     def _take_turn(self) -> None:
         if self._queued:
@@ -236,7 +239,11 @@ class Transfer:
             self.resume()
         else:
             self._pieces[0] = progress.rest
-            self._watch()
+            # To watch and to let go again is six system calls: not for a socket that is known to be writable.
+            if progress.full:
+                self._watch()
+            elif not self._watching:
+                self._queue()
 
     def _watch(self) -> None:
         if not self._watching:

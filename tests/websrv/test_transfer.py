@@ -23,6 +23,7 @@ from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from aiolsp.websrv import answering, transfer
 from aiolsp.websrv.service import Service
+from aiolsp.websrv.transfer import Transfer
 from aiolsp.websrv.turns import Turns
 from faults import reset, wait_until
 from harness import Shell, receive_exactly, receive_to_end, receive_until
@@ -280,6 +281,32 @@ def test_files_that_the_socket_takes_at_once_are_answered_in_their_order_and_fro
                 assert b"Content-Length: 3000000" in receive_until(peer, b"\r\n\r\n")
             assert read_reply(peer).body == b"small"
     assert len(depths) == 20 and max(depths) - min(depths) < 20
+
+
+def test_a_socket_that_takes_all_it_is_given_is_not_watched(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offsets: list[int] = []
+
+    def taken(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        offsets.append(piece.offset)
+        sent = min(limit, 500_000)
+        rest = piece._replace(offset=piece.offset + sent, length=piece.length - sent)
+        return SendProgress(sent, rest if rest.length else None, False)
+
+    def watched(sending: Transfer) -> NoReturn:
+        raise AssertionError("it is known to be writable")
+
+    monkeypatch.setattr(transfer, "send_file", taken)
+    monkeypatch.setattr(Transfer, "_watch", watched)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: True)
+    with hosted(loop_name, site) as host:
+        peer, _ = host.connect()
+        with peer:
+            peer.sendall(request("/large.bin") + request("/small.txt"))
+            assert b"Content-Length: 3000000" in receive_until(peer, b"\r\n\r\n")
+            assert read_reply(peer).body == b"small"
+    assert len(offsets) >= 6 and offsets == sorted(offsets)
 
 
 def test_a_head_does_not_go_before_its_file(loop_name: str, site: Path) -> None:
