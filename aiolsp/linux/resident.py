@@ -70,23 +70,35 @@ class Looks:
     """What was seen in memory since `forget`, block by block."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[OwnFile, int]] = set()
+        self._seen: dict[OwnFile, set[int]] = {}
+        self._count = 0
 
     def find(self, file: OwnFile, fd: int, offset: int, length: int) -> bool:
         """Whether *length* bytes of *file*, open as *fd*, from *offset* on are in memory, or were at the last look."""
-        for block in range(offset // BLOCK, -(-(offset + length) // BLOCK)):
-            if (file, block) in self._seen:
+        blocks = range(offset // BLOCK, -(-(offset + length) // BLOCK))
+        seen = self._seen.get(file)
+        # Mostly all were seen, and to ask for each with its file would take as long as a system call.
+        if seen is not None and seen.issuperset(blocks):
+            return True
+        if seen is None:
+            seen = set()
+            if self._count < MOST:
+                self._seen[file] = seen
+        for block in blocks:
+            if block in seen:
                 continue
             begin = block * BLOCK
             if not is_resident(fd, begin, min(BLOCK, file.size - begin)):
                 return is_resident(fd, offset, length)
-            if len(self._seen) < MOST:
-                self._seen.add((file, block))
+            if self._count < MOST:
+                self._count += 1
+                seen.add(block)
         return True
 
     def forget(self) -> None:
         """Look again."""
         self._seen.clear()
+        self._count = 0
 
 
 def is_resident(fd: int, offset: int, length: int) -> bool:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-CHUNK = 1024 * 1024
-"""Bytes of one call at most, and so between two looks at the file. nginx's sendfile_max_chunk is 2 MiB."""
+CHUNK = 2 * 1024 * 1024
+"""Bytes of one call at most, and so between two looks at the file; as nginx's sendfile_max_chunk."""
 
 
 class FileChanged(Exception):

@@ -26,7 +26,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
-    path.write_bytes(os.urandom(4 * MIB))
+    path.write_bytes(os.urandom(4 * MIB + 1))
     return path
 
 
