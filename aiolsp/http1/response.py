@@ -5,19 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
 Field: TypeAlias = tuple[bytes, bytes]
 """A field line: its name and its value."""
 
-REASONS: dict[int, bytes] = {status.value: status.phrase.encode("ascii") for status in HTTPStatus} | {
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    416: b"Range Not Satisfiable",
-    422: b"Unprocessable Content",
-}
-"""Reason phrases by status. Four are spelt out: RFC 9110 renamed them, and http.HTTPStatus only from Python 3.13 on."""
+_PHRASES = b"""\
+100 Continue, 101 Switching Protocols, 102 Processing, 103 Early Hints,
+200 OK, 201 Created, 202 Accepted, 203 Non-Authoritative Information, 204 No Content, 205 Reset Content,
+206 Partial Content, 207 Multi-Status, 208 Already Reported, 226 IM Used,
+300 Multiple Choices, 301 Moved Permanently, 302 Found, 303 See Other, 304 Not Modified, 305 Use Proxy,
+307 Temporary Redirect, 308 Permanent Redirect,
+400 Bad Request, 401 Unauthorized, 402 Payment Required, 403 Forbidden, 404 Not Found, 405 Method Not Allowed,
+406 Not Acceptable, 407 Proxy Authentication Required, 408 Request Timeout, 409 Conflict, 410 Gone,
+411 Length Required, 412 Precondition Failed, 413 Content Too Large, 414 URI Too Long, 415 Unsupported Media Type,
+416 Range Not Satisfiable, 417 Expectation Failed, 418 I'm a Teapot, 421 Misdirected Request,
+422 Unprocessable Content, 423 Locked, 424 Failed Dependency, 425 Too Early, 426 Upgrade Required,
+428 Precondition Required, 429 Too Many Requests, 431 Request Header Fields Too Large,
+451 Unavailable For Legal Reasons,
+500 Internal Server Error, 501 Not Implemented, 502 Bad Gateway, 503 Service Unavailable, 504 Gateway Timeout,
+505 HTTP Version Not Supported, 506 Variant Also Negotiates, 507 Insufficient Storage, 508 Loop Detected,
+510 Not Extended, 511 Network Authentication Required"""
+
+REASONS: dict[int, bytes] = {int(text[:3]): text[4:] for text in _PHRASES.replace(b"\n", b" ").split(b", ")}
+"""Reason phrases by status, named as in RFC 9110. To load the module http takes more than a hundredth of a start."""
 
 PERSISTENT = b"\r\n\r\n"
 """The end of a head with no Connection field, so that an HTTP/1.1 connection stays open (RFC 9112 section 9.3)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPMethod
-
 from aiolsp.http1.messages import Request
 from aiolsp.http1.response import Field
 from aiolsp.static.answer import Answer
@@ -15,7 +13,7 @@ ALLOW: Field = (b"Allow", METHODS)
 RETRY_AFTER: Field = (b"Retry-After", b"1")
 """Seconds; a queue of the default length empties in less on any disk."""
 
-_KNOWN = frozenset(method.value.encode() for method in HTTPMethod)
+_KNOWN = frozenset(b"CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT TRACE".split())
 
 
 def asks_for_file(request: Request) -> bool:

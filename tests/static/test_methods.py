@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPMethod
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,11 @@ def test_a_method_is_known_allowed_or_neither(root: DocumentRoot, method: bytes,
     answer = answer_without_file(root, request(method))
     head = answer.head.render(b"now")
     assert answer.status == status and head.count(b"Allow: GET, HEAD, OPTIONS") == allows and b"X-Own: 1" in head
+
+
+@pytest.mark.parametrize("method", sorted(set(HTTPMethod) - {"GET", "HEAD", "OPTIONS"}))
+def test_a_method_that_http_has_is_known(root: DocumentRoot, method: str) -> None:
+    assert answer_without_file(root, request(method.encode())).status == 405
 
 
 def test_only_a_503_may_be_tried_again(root: DocumentRoot) -> None:

@@ -23,6 +23,7 @@ DEAR = {
     "encodings.idna": "the tables of international names, for an address in digits",
     "hashlib": "libcrypto",
     "html": "2,231 names of characters, to escape five",
+    "http": "enumerations of all statuses and methods, for a table of bytes",
     "http.client": "the parser of e-mail",
     "ipaddress": "tables of networks",
     "json": "most servers write none",
