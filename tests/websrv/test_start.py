@@ -74,6 +74,12 @@ def run(script: str) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_no_file_of_the_site_stands_for_a_module_of_python(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('a file of the site was run')")
+    command = [sys.executable, "-m", "aiolsp.websrv", "--version"]
+    subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+
+
 def test_the_garbage_collector_is_at_work_once_all_is_loaded() -> None:
     run(
         "import contextlib, gc, runpy, sys\n"
