@@ -3,8 +3,6 @@
 The words of ``python -m http.server`` are understood as well: a bare port, ``-b``, ``-d``.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import resource

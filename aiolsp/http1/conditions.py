@@ -4,10 +4,8 @@ A file has two validators, and the fields of a request are tested against them i
 range condition, the last step there, is asked apart, for only a GET with a Range comes to it.
 """
 
-from __future__ import annotations
-
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from aiolsp.http1.dates import clamp, parse_date
 from aiolsp.http1.expressions import expression
@@ -33,7 +31,7 @@ class Validators(NamedTuple):
     last_modified: int
 
     @classmethod
-    def of_file(cls, size: int, mtime_ns: int, inode: int, coding: bytes = b"") -> Validators:
+    def of_file(cls, size: int, mtime_ns: int, inode: int, coding: bytes = b"") -> Self:
         """The validators of the file that stat(2) describes so, served in the content coding *coding*."""
         return cls(etag_of(size, mtime_ns, inode, coding), clamp(mtime_ns // 1_000_000_000))
 

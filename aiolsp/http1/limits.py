@@ -3,10 +3,8 @@
 Each default has a precedent or a reason, since a limit without one is a guess that nobody dares to change.
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -66,7 +64,7 @@ class Limits(_Limits):
 
     __slots__ = ()
 
-    def __new__(cls, *values: Any, **named: Any) -> Limits:
+    def __new__(cls, *values: Any, **named: Any) -> Self:
         """As a named tuple is made, but checked."""
         made = super().__new__(cls, *values, **named)
         for name, default in cls._field_defaults.items():

@@ -4,8 +4,6 @@ The work is linear in the field's length, whatever it holds: it is read once, no
 computed, and only as many ranges are sorted as the caller allows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias

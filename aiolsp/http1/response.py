@@ -1,7 +1,5 @@
 """Response heads: status line and field lines (RFC 9112 section 4), checked, and prepared once for many answers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import lru_cache

@@ -5,8 +5,6 @@ never becomes a separator, an encoded dot segment is a dot segment like any othe
 What comes out are bare names: never empty, never ``.`` or ``..``, never with a NUL in it.
 """
 
-from __future__ import annotations
-
 import re
 from binascii import unhexlify
 from collections.abc import Sequence

@@ -20,8 +20,6 @@ Price
     Two calls for each directory on the way, and /proc must be mounted.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

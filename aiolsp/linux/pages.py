@@ -14,8 +14,6 @@ Price
     The bytes are held twice: who sends needs them for what the socket does not take.
 """
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

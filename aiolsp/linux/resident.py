@@ -18,8 +18,6 @@ Price
     Three system calls a look. And a page that is evicted between the look and the sending is waited for.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

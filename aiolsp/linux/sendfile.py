@@ -9,8 +9,6 @@ when it was announced is no better: its bytes may be those of two versions. So e
 file; what is written to it *during* the call can still go out, for the kernel sends the file's pages and not a copy.
 """
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """A directory as a page: names that round-trip byte for byte, sizes and times."""
 
-from __future__ import annotations
-
 import os
 import stat
 import time

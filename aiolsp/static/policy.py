@@ -1,8 +1,6 @@
 """What the operator decided about a site: the options of the command line that shape an answer."""
 
-from __future__ import annotations
-
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from aiolsp.http1.response import Field, check_field
 
@@ -52,7 +50,7 @@ class Policy(_Policy):
 
     __slots__ = ()
 
-    def __new__(cls, *values: Any, **named: Any) -> Policy:
+    def __new__(cls, *values: Any, **named: Any) -> Self:
         """As a named tuple is made, but checked."""
         made = super().__new__(cls, *values, **named)
         for name, value in made.headers:

@@ -1,9 +1,7 @@
 """What can be sent, and what tells one file from another: what `resource` finds and `answer` answers with."""
 
-from __future__ import annotations
-
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from aiolsp.http1.conditions import Validators
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
@@ -26,7 +24,7 @@ class Identity(NamedTuple):
     coding: bytes
 
     @classmethod
-    def of(cls, status: os.stat_result, coding: bytes) -> Identity:
+    def of(cls, status: os.stat_result, coding: bytes) -> Self:
         """The identity of the file that stat(2) describes so."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, coding)
 
@@ -107,7 +105,7 @@ class Resource:
             self._whole = HeadTemplate(ResponseHead(self.status, self.common), *self.own, length)
         return self._whole
 
-    def again(self, body: bytes | None = None, fd: int = -1) -> Resource:
+    def again(self, body: bytes | None = None, fd: int = -1) -> "Resource":
         """The same file, read or open anew; without either, what is known of it, which cannot be sent."""
         found = Resource(
             self.status,

@@ -1,7 +1,5 @@
 """What a worker of a web server has in common with the others: their numbers, their clients, their programs."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiolsp.sansio import scoreboard
@@ -18,7 +16,7 @@ class Shared(NamedTuple):
     scoreboard: Scoreboard
     row: int
     tally: Tally
-    programs: Places | None = None
+    programs: "Places | None" = None
 
 
 def unshared() -> Shared:

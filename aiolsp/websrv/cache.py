@@ -11,8 +11,6 @@ Owned by the loop: no lock. An entry says when its file was last looked at; the 
 (service.py). Keys are what the answer depends on: the path as it was sent, and Accept-Encoding.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import NamedTuple
 

@@ -91,6 +91,17 @@ def test_the_garbage_collector_is_at_work_once_all_is_loaded() -> None:
     )
 
 
+def test_no_module_has_the_types_of_its_named_tuples_compiled_one_by_one() -> None:
+    run(
+        "import sys, aiolsp.websrv.server\n"
+        "modules = [module for name, module in sys.modules.items() if name.startswith('aiolsp.')]\n"
+        "made = {kind.__module__ for module in modules for kind in vars(module).values() if hasattr(kind, '_fields')}\n"
+        "assert 'aiolsp.http1.messages' in made\n"
+        "late = [name for name in made if hasattr(sys.modules[name], 'annotations')]  # from __future__\n"
+        "assert not late, late"
+    )
+
+
 def test_who_takes_the_program_for_a_module_keeps_his_garbage_collector_as_it_is() -> None:
     run(
         "import gc; gc.disable(); before = gc.get_freeze_count(), gc.get_threshold()\n"
