@@ -119,10 +119,10 @@ def field_pair(line: bytes) -> Pair | None:
     return (found[1].lower(), found[2].rstrip()) if found else None
 
 
-def field_pairs(lines: bytes, start: int) -> list[Pair] | None:
-    """The pairs of all field lines from *start* to the empty line that *lines* ends with; None if any is wrong."""
-    found = FIELD_LINES.findall(lines, start)
-    if len(found) + 1 != lines.count(b"\n", start):
+def field_pairs(lines: bytes) -> list[Pair] | None:
+    """The pairs of all field *lines*, down to the empty one that ends them; None if any is wrong."""
+    found = FIELD_LINES.findall(lines)
+    if len(found) + 1 != lines.count(b"\n"):
         return None
     return [(name.lower(), value.rstrip()) for name, value in found]
 

@@ -30,8 +30,6 @@ from aiolsp.http1.grammar import (
     Pair,
     field_fault,
     field_pair,
-    field_pairs,
-    is_host,
 )
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import (
@@ -45,6 +43,7 @@ from aiolsp.http1.messages import (
     Request,
     Version,
 )
+from aiolsp.http1.sections import fault_of_host, keeps_alive, read_section
 from aiolsp.http1.states import TRANSITIONS, ParseState, Seen, walk
 from aiolsp.sansio.lines import CrlfSplitter, LineStatus
 
@@ -71,7 +70,6 @@ class RequestParser:
         "_authority",
         "_body",
         "_empty_lines",
-        "_good_host",
         "_head",
         "_head_left",
         "_lines",
@@ -93,8 +91,6 @@ class RequestParser:
         self.state = ParseState.REQUEST_LINE
         self._on_line = on_line
         self._lines = CrlfSplitter()
-        # The last Host that was right: a client names the same one again and again.
-        self._good_host: bytes | None = None
         # Request
         self._begin_request()
 
@@ -161,7 +157,7 @@ class RequestParser:
             return self._fail(events, ProtocolError(400, f"{BAD_BYTE} in a field line"))
         if not line:
             self._head += b"\r\n"
-            return self._end_head(events)
+            return self._end_head(events, Fields(self._pairs))
         pair = field_pair(line)
         if pair is None:
             return self._fail(events, ProtocolError(400, field_fault(line)))
@@ -197,19 +193,18 @@ class RequestParser:
         # A request-line that is short enough holds a target that is.
         if fields_start > self.limits.max_target:
             return False
-        pairs = field_pairs(head, fields_start)
-        if pairs is None or len(pairs) > self.limits.max_fields:
+        section = read_section(head[fields_start:])
+        if section is None or len(section.fields) > self.limits.max_fields:
             return False
         if self._take_request_line(found):
             return False
         self._lines.skip(len(head))
-        self._pairs = pairs
         self._head = head
         self.state = _AFTER_FIELDS
-        return self._end_head(events)
+        return self._end_head(events, section.fields)
 
-    def _end_head(self, events: list[Event]) -> bool:
-        request = self._request()
+    def _end_head(self, events: list[Event], fields: Fields) -> bool:
+        request = self._request(fields)
         if isinstance(request, ProtocolError):
             return self._fail(events, request)
         events.append(request)
@@ -290,24 +285,10 @@ class RequestParser:
                 return None
         return ProtocolError(400, "bad request-target")
 
-    def _fault_of_host(self, fields: Fields) -> ProtocolError | None:
-        """RFC 9112 3.2: exactly one in HTTP/1.1; a second or a bad one is refused in HTTP/1.0 as well."""
-        host = fields.get(b"host")
-        if host is None:
-            return ProtocolError(400, "no Host") if self._version == HTTP_1_1 else None
-        if fields.repeated and len(fields.get_all(b"host")) > 1:
-            return ProtocolError(400, "more than one Host")
-        if host != self._good_host:
-            if not is_host(host):
-                return ProtocolError(400, "bad Host")
-            self._good_host = host
-        return None
-
-    def _request(self) -> Request | ProtocolError:
-        """The request that the fields so far make, with the reader of its body set up."""
-        fields = Fields(self._pairs)
+    def _request(self, fields: Fields) -> Request | ProtocolError:
+        """The request that has these *fields*, with the reader of its body set up."""
         version = self._version
-        fault = self._fault_of_host(fields)
+        fault = fault_of_host(fields, version)
         if fault:
             return fault
         body = body_of(version, fields, self.limits)
@@ -323,7 +304,7 @@ class RequestParser:
         if self._authority is not None:
             # RFC 9112 3.2.2: the target's authority counts, whatever Host says.
             fields = fields.replaced(b"host", self._authority)
-        keep_alive = _keeps_alive(fields, version)
+        keep_alive = keeps_alive(fields, version)
         has_body = body is not NO_BODY
         head = bytes(self._head)
         return Request(self._method, self._target, version, fields, keep_alive, expects_continue, has_body, head)
@@ -334,11 +315,3 @@ _STEPS = {
     ParseState.HEADERS: RequestParser._read_field_line,
     ParseState.CONTENT: RequestParser._read_content,
 }
-
-
-def _keeps_alive(fields: Fields, version: Version) -> bool:
-    """RFC 9112 9.3: "close" wins; HTTP/1.1 persists unless told otherwise, HTTP/1.0 only if told so."""
-    if fields.get(b"connection") is None:
-        return version == HTTP_1_1
-    options = [option.strip() for option in (fields.combined(b"connection") or b"").lower().split(b",")]
-    return b"close" not in options and (version == HTTP_1_1 or b"keep-alive" in options)
