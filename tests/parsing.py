@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from aiolsp.http1.limits import Limits
-from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
+from aiolsp.http1.messages import END_OF_MESSAGE, HTTP_1_1, Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
+from aiolsp.http1.whole import whole_request
 
 LIMITS = Limits(max_target=40, max_head=300, max_fields=6, max_body=50, max_trailers=60, max_extensions=20)
 """Small, so that the cases that reach them can be tried at every split."""
@@ -39,13 +40,25 @@ def in_pieces(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
+def _is_usual(events: list[Event], data: bytes, limits: Limits) -> bool:
+    """Whether *data* is what `whole_request` is for."""
+    if len(events) != 2 or events[1] != END_OF_MESSAGE or not isinstance(events[0], Request):
+        return False
+    request = events[0]
+    asks = any(name in request.fields for name in (b"content-length", b"transfer-encoding", b"expect"))
+    for_a_path = request.version == HTTP_1_1 and request.target[:1] == b"/"
+    return for_a_path and not asks and request.head == data and data.index(b"\r\n") + 2 <= limits.max_target
+
+
 def check(*pieces: bytes, limits: Limits = LIMITS) -> list[Event]:
     """The events of these pieces; AssertionError unless they are those of the whole, in order and within the limits.
 
-    Nor may the parser hold more than the longest line that may come, and the CR of its end.
+    Nor may the parser hold more than the longest line that may come, and the CR of its end. A request that can be read
+    in one step is the same, and no other is.
     """
     data = b"".join(pieces)
     events = parse(data, limits=limits)
+    assert whole_request(data, limits) == (events[0] if _is_usual(events, data, limits) else None)
     assert _ORDER.fullmatch("".join([_LETTERS[type(event)] for event in events])), events
     parser, cut = RequestParser(limits), list[Event]()
     most = max(limits.max_head, limits.max_trailers, limits.max_extensions + 16) + 1

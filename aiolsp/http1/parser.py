@@ -12,7 +12,8 @@ Decision: lines are read one by one, and a fault is told on the line that has it
 control character, a limit passed) is told on that byte. The fault that stands first in the stream wins: so limits are
 looked at before grammar, on open lines too. A head that is here as a whole is matched at once instead, and only if all
 of it is right: any doubt is left to the loop over the lines, which alone knows how to complain.
-Price: two ways to read a head, which tests must prove equal, and a faulty head is looked at twice.
+Price: two ways to read a head, which tests must prove equal, and a faulty head is looked at twice. (A third is
+whole.py, for a packet that is one usual request and needs no parser.)
 """
 
 from __future__ import annotations

@@ -14,11 +14,12 @@ Consequence
 Decision
     `data_received` looks the packet up among the ready answers (ready.py) and writes: no task, no future, no timer
     call. `_hot` is that table while the connection is at rest and an empty one otherwise, so that one look-up decides.
-    From the first head on that is not there, all goes the long way: input -> parser -> events -> one answer after the
-    other, `_advance` being the only loop. It stops while an answer waits for the disk, for a file to be sent, or for
-    the client to read; then reading is paused as well, so that a connection holds at most one packet of input.
+    A request that is not there, but came whole and alone, is read in one step (http1/whole.py) and answered.
+    All else goes the long way: input -> parser -> events -> one answer after the other, `_advance` being the only loop.
+    It stops while an answer waits for the disk, for a file to be sent, or for the client to read; then reading is
+    paused as well, so that a connection holds at most one packet of input.
 Price
-    Two ways to answer; they share what builds the answer, and tests ask both the same questions.
+    Three ways to answer; they share what builds the answer, and tests ask all of them the same questions.
 
 State line: connection_made -> (data_received | pause_writing -> resume_writing)* -> eof_received? -> connection_lost.
 Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
@@ -35,6 +36,7 @@ from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Requ
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
+from aiolsp.http1.whole import whole_request
 from aiolsp.sansio.crowd import host_of
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
@@ -99,7 +101,7 @@ class HttpConnection(Answering):
             self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Answer at once what was answered a moment ago; else go the long way."""
+        """Answer at once what was answered a moment ago, or is one usual request; else go the long way."""
         ready = self._hot.get(data)
         if ready is None and self._hot and not (self._pipelines and more_than_a_head(data)):
             ready = self._service.ready.find(data)
@@ -121,6 +123,11 @@ class HttpConnection(Answering):
         self._patience.last_activity = self._time()
         if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
+        elif self._hot is not NOTHING_HOT and not self._service.runs_programs:
+            request = whole_request(data, self._service.settings.limits)
+            if request is not None:
+                self._answer_alone(request)
+                return
         if data:
             self._receive(data)
 
@@ -144,6 +151,15 @@ class HttpConnection(Answering):
                     return b""
         self._pipelines = taken > 0
         return data[taken:]
+
+    def _answer_alone(self, request: Request) -> None:
+        """Answer a request that came at rest, and of which nothing is left open."""
+        self._fresh = False
+        self._keep_alive = request.keep_alive
+        self._service.answer(self, request)
+        self._flush()
+        if self._hot is NOTHING_HOT and not self._blocked:
+            self._rest()
 
     def eof_received(self) -> bool:
         """The client will send nothing more; what it asked for is still owed to it (half-close)."""
@@ -233,8 +249,8 @@ class HttpConnection(Answering):
         return self._blocked or bool(self._events or self._input)
 
     def _receive(self, data: bytes) -> None:
-        if self._fresh:
-            self._fresh = False
+        self._fresh = False
+        if self._parser is NO_PARSER:
             self._parser = RequestParser(self._service.settings.limits)
             self._input, self._events = deque(), deque()
         if self._closing:
@@ -258,6 +274,7 @@ class HttpConnection(Answering):
         turns.spend(allowed - left)
         blocked = self._blocked
         if not left and not blocked:
+            self._hot = NOTHING_HOT
             if not self.transport.is_closing():
                 self.transport.pause_reading()
             turns.queue(self._advance)

@@ -92,6 +92,7 @@ class Service:
         self._pages = pages_of(settings)
         self._loading: dict[Key, Look] = {}
         self._emptied: asyncio.Future[None] | None = None
+        self.runs_programs = root.scripts is not None
         self._gateway = None if root.scripts is None else self._make_gateway(root.scripts)
 
     def _make_gateway(self, scripts: Scripts) -> Gateway:
