@@ -53,6 +53,8 @@ class Fields:
 
     def combined(self, name: bytes) -> bytes | None:
         """All values of *name* as one list, joined by commas (RFC 9110 5.3), or None."""
+        if not self.repeated:
+            return self.get(name)
         return b", ".join(self.get_all(name)) if name in self._first else None
 
     def replaced(self, name: bytes, value: bytes) -> "Fields":

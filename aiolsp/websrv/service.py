@@ -298,11 +298,11 @@ class Service:
     def _send_kept(self, connection: HttpConnection, request: Request, entry: Entry) -> None:
         answer = self._respond(entry.resource, request.method, request.fields, time.time())
         connection.send(request, answer)
-        if self._fresh(entry):
-            # Of many files that are asked for once a second each, no answer would be sent again.
-            if entry.asked_until == self.clock.next_tick or not entry.resource.keepable:
-                self._keep_ready(connection, request, answer)
-            entry.asked_until = self.clock.next_tick
+        # Of many files that are asked for once a second each, no answer would be sent again.
+        again = entry.asked_until == self.clock.next_tick or not entry.resource.keepable
+        if again and self._fresh(entry):
+            self._keep_ready(connection, request, answer)
+        entry.asked_until = self.clock.next_tick
 
     def _send_own(self, connection: HttpConnection, request: Request, key: Key, resource: Resource) -> None:
         """Answer with what is for nobody else, unless it is a part of a file that is asked for again in this second."""
@@ -371,8 +371,10 @@ class Service:
         """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
         self.metrics.responded(status)
         self.clock.wake()
+        if self.log is None:
+            return
         own = request is not None and self._pages is not None and self._pages.own(request, connection.peer)
-        if self.log is not None and not own:
+        if not own:
             self.log.add(self.log.record(connection.host, request, status, size))
 
     def log_again(self, connection: HttpConnection, head: bytes, ready: ReadyAnswer) -> None:
