@@ -125,10 +125,14 @@ class Answering(asyncio.Protocol):
             self._advance()
 
     def _put_whole(self, request: Request, answer: Answer) -> None:
-        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
+        head = answer.head.render(self._service.clock.date(), self.connection_field(request))
         size = 0
-        if request.method != b"HEAD":
-            size = answer.size
+        if request.method == b"HEAD":
+            self._put(head)
+        elif (size := answer.size) <= SHARED:
+            self._put(head + answer.ready)
+        else:
+            self._put(head)
             self._put(answer.ready)
         answer.close()
         self._service.note(self, request, answer.status, size)

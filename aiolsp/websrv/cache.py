@@ -50,7 +50,7 @@ class Entry:
         self.resource = resource
         self.checked = checked
         self.asked_until = 0.0
-        self.cost = ENTRY_COST + len(resource.body or b"") + len(key.path) + len(key.accept_encoding or b"")
+        self.cost = _cost(key, resource)
 
 
 class FileCache:
@@ -85,15 +85,15 @@ class FileCache:
             self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: Key, resource: Resource, checked: float) -> Entry:
-        """The entry for *resource*, which is kept if there is a place for it; others may have to go."""
+    def put(self, key: Key, resource: Resource, checked: float) -> Entry | None:
+        """The entry for *resource*, for which others may have to go; None if there is no place for it."""
         newcomer = not self._drop(key)
-        entry = Entry(key, resource, checked)
-        if entry.cost > self._size or (newcomer and self._used + entry.cost > self._size and not self._admits(key)):
+        cost = _cost(key, resource)
+        if cost > self._size or (newcomer and self._used + cost > self._size and not self._admits(key)):
             self._outlines.keep(key, resource, newcomer=True)
-            return entry
+            return None
         self._outlines.discard(key)
-        self._entries[key] = entry
+        entry = self._entries[key] = Entry(key, resource, checked)
         self._used += entry.cost
         while self._used > self._size:
             gone, oldest = self._entries.popitem(last=False)
@@ -120,3 +120,7 @@ class FileCache:
             return False
         self._used -= entry.cost
         return True
+
+
+def _cost(key: Key, resource: Resource) -> int:
+    return ENTRY_COST + len(resource.body or b"") + len(key.path) + len(key.accept_encoding or b"")

@@ -250,6 +250,9 @@ class Service:
         if entry is not None:
             for waiter, asked in waiters:
                 self._send_kept(waiter, asked, entry)
+        elif resource.keepable:
+            for waiter, asked in waiters:
+                self._send_own(waiter, asked, key, resource)
         elif waiters:
             (connection, request), *others = waiters
             self._send_own(connection, request, key, resource)
@@ -280,7 +283,7 @@ class Service:
             self._send_kept(connection, request, known)
 
     def _entry(self, key: Key, resource: Resource) -> Entry | None:
-        """What several may be answered with, which the cache may keep if it is a file; None if it is for one only."""
+        """What the cache keeps for others, or what all that ask now may be answered with; None if it is neither."""
         now = self.loop.time()
         if resource.keepable:
             return self.cache.put(key, resource, now)
@@ -305,7 +308,7 @@ class Service:
         entry.asked_until = self.clock.next_tick
 
     def _send_own(self, connection: HttpConnection, request: Request, key: Key, resource: Resource) -> None:
-        """Answer with what is for nobody else, unless it is a part of a file that is asked for again in this second."""
+        """Answer with what is not kept, unless it is a part of a file that is asked for again in this second."""
         answer = self._respond(resource, request.method, request.fields, time.time())
         connection.send(request, answer)
         part = resource.identity is not None and resource.body is None and answer.in_memory

@@ -87,7 +87,7 @@ def test_what_can_never_fit_is_not_kept_and_takes_nothing_else_away() -> None:
     cache = FileCache(2 * ENTRY_COST)
     cache.put(key("a"), resource(10), 1.0)
     for _ in range(3):
-        assert cache.put(key("b"), resource(ENTRY_COST * 2), 1.0).resource.size == ENTRY_COST * 2
+        assert cache.put(key("b"), resource(ENTRY_COST * 2), 1.0) is None
     assert cache.get(key("a")) is not None and cache.get(key("b")) is None
     cache.put(key("a"), resource(ENTRY_COST * 2), 1.0)
     assert cache.get(key("a")) is None and len(cache) == 0
