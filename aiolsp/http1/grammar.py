@@ -78,6 +78,10 @@ request_target = target_char + rb"*(?:" + pct_encoded + target_char + rb"*)*"
 http_version = rb"HTTP/([0-9])\.([0-9])"
 request_line = rb"(" + token + rb") (" + request_target + rb") " + http_version
 
+# RFC 9112 3.2.1, with its query, in a version that is read as HTTP/1.1. CONNECT has no such target (3.2.3).
+origin_form = rb"/" + target_char + rb"*(?:" + pct_encoded + target_char + rb"*)*"
+usual_request_line = rb"(?!CONNECT )(" + token + rb") (" + origin_form + rb") HTTP/1\.[1-9]"
+
 # RFC 9112 7.1, 7.1.1. Sixteen digits are 16 EiB: more can only be zeros or nonsense.
 chunk_size = hexdig + rb"{1,16}"
 chunk_ext_val = rb"(?:" + token + rb"|" + quoted_string + rb")"
@@ -85,7 +89,8 @@ chunk_ext = rb"(?:" + bws + rb";" + bws + token + rb"(?:" + bws + rb"=" + bws + 
 
 # Compiled at once is what every request needs; of the others, those with an IPv6 address take the longest.
 REQUEST_LINE = expression(request_line)
-REQUEST_LINE_CRLF = re.compile(request_line + rb"\r\n")
+REQUEST_LINE_CRLF = expression(request_line + rb"\r\n")
+USUAL_REQUEST_LINE_CRLF = re.compile(usual_request_line + rb"\r\n")
 FIELD_LINE = expression(field_line)
 FIELD_LINES = re.compile(rb"^" + field_line + rb"\r\n", re.MULTILINE)
 """For findall. Each match is one whole line: so all lines of a text match if it has as many matches as LF."""

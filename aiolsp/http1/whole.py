@@ -11,7 +11,7 @@ the bytes are cut: tests ask both whenever they ask one.
 
 from __future__ import annotations
 
-from aiolsp.http1.grammar import REQUEST_LINE_CRLF
+from aiolsp.http1.grammar import USUAL_REQUEST_LINE_CRLF
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import HTTP_1_1, Request
 from aiolsp.http1.sections import read_section
@@ -22,15 +22,15 @@ def whole_request(packet: bytes, limits: Limits) -> Request | None:
     """The request that *packet* is, if it is just that: HTTP/1.1, for a path, without a body; None for all else."""
     if len(packet) > limits.max_head or not packet.endswith(END):
         return None
-    found = REQUEST_LINE_CRLF.match(packet)
+    found = USUAL_REQUEST_LINE_CRLF.match(packet)
     if found is None:
         return None
-    method, target, major, minor = found.groups()
     fields_start = found.end()
-    if target[:1] != b"/" or major != b"1" or minor == b"0" or method == b"CONNECT" or fields_start > limits.max_target:
+    if fields_start > limits.max_target:
         return None
     # An empty line before the last one would be none of a section's: so nothing follows the head.
     section = read_section(packet[fields_start:])
     if section is None or not section.plain or len(section.fields) > limits.max_fields:
         return None
+    method, target = found.groups()
     return Request(method, target, HTTP_1_1, section.fields, section.keep_alive, False, False, packet)
