@@ -13,6 +13,7 @@ from aiolsp.http1.ranges import ByteRange, NoRange, content_range, multipart, mu
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
 from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
+from aiolsp.linux.resident import OwnFile
 from aiolsp.linux.sendfile import FileSlice
 from aiolsp.static.representation import Resource
 
@@ -31,9 +32,12 @@ _IDENTIFYING = frozenset({b"ETag", b"Cache-Control", b"Vary"})
 
 
 class Answer:
-    """A status, a head, and a body of *size* bytes in *pieces*; ``close`` it when sent, or when it will not be."""
+    """A status, a head, and a body of *size* bytes in *pieces*; ``close`` it when sent, or when it will not be.
 
-    __slots__ = ("head", "pieces", "resource", "size", "status")
+    Of its file, *own_file* is known once somebody has asked.
+    """
+
+    __slots__ = ("head", "own_file", "pieces", "resource", "size", "status")
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Answer:
         self.pieces = pieces
         self.size = size
         self.resource = resource
+        self.own_file: OwnFile | None = None
 
     @property
     def ready(self) -> bytes:
@@ -74,6 +79,13 @@ class Answer:
             self.pieces = tuple(cached.read_slice(p) if isinstance(p, FileSlice) else p for p in self.pieces)
         except NotCached:
             return False
+        return True
+
+    def hold(self) -> bool:
+        """Keep the file open for one more who is to ``close`` the answer; False if it has changed."""
+        if self.resource is None or not self.resource.unchanged:
+            return False
+        self.resource.hold()
         return True
 
     def close(self) -> None:

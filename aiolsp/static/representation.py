@@ -46,7 +46,8 @@ class Resource:
     *own*. Only a file has an *identity* and *validators*; one with a body too may be kept and sent again. A
     *repeatable* page depends on nothing but the target: it may be sent again to who asks for the same a moment later.
     A file that can be looked at again by its name alone has a *path*, from the root down; it is the one to send as long
-    as none of its *rivals* is there, compressed siblings that were missing. Whoever holds it calls ``close``.
+    as none of its *rivals* is there, compressed siblings that were missing. Whoever holds it calls ``close``; who is to
+    hold it too asks by ``hold``.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Resource:
         "common",
         "content_type",
         "fd",
+        "holders",
         "identity",
         "keepable",
         "own",
@@ -83,6 +85,7 @@ class Resource:
         self.size = size
         self.body = body
         self.fd = fd
+        self.holders = 1
         self.identity = identity
         self.validators = validators
         self.own = own
@@ -123,11 +126,22 @@ class Resource:
         found._whole = self.whole
         return found
 
+    def hold(self) -> None:
+        """Keep the file open for one more holder."""
+        self.holders += 1
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the open file still is what it was, and where: if it is removed or replaced, its ctime tells."""
+        return self.identity is not None and self.identity.is_of(os.fstat(self.fd))
+
     def close(self) -> None:
-        """Close the file, if one is open."""
+        """Close the file, if one is open and nobody else holds it."""
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            self.holders -= 1
+            if not self.holders:
+                os.close(self.fd)
+                self.fd = -1
 
 
 class Wanted(NamedTuple):

@@ -181,7 +181,8 @@ class Answering(asyncio.Protocol):
         if not complete:
             self.transport.abort()
             return
-        self._enter(Phase.SENDING if self._full else Phase.IDLE)
+        if self._full or self._patience.phase is not Phase.IDLE:  # what went at once was not waited for
+            self._enter(Phase.SENDING if self._full else Phase.IDLE)
         if not self._keep_alive:
             self._leave(request)
         elif not self._beginning:

@@ -123,6 +123,8 @@ class HttpConnection(Answering):
         self._patience.last_activity = self._time()
         if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
+        elif self._hot is not NOTHING_HOT and self._stream_again(data):
+            return
         elif self._hot is not NOTHING_HOT and not self._service.runs_programs:
             request = whole_request(data, self._service.settings.limits)
             if request is not None:
@@ -130,6 +132,25 @@ class HttpConnection(Answering):
                 return
         if data:
             self._receive(data)
+
+    def _stream_again(self, data: bytes) -> bool:
+        """Answer *data* from a file that is open already, if it asks for one; True if so."""
+        service = self._service
+        found = service.ready.find_file(data)
+        if found is None:
+            return False
+        request, answer = found
+        if service.log is not None and data != request.head:
+            return False  # the log is to tell what this client says of itself
+        if not answer.hold():
+            return False
+        service.metrics.requests_total += 1
+        service.metrics.ready_hits_total += 1
+        self._stream(request, answer)
+        self._flush()
+        if not self._blocked:
+            self._rest()
+        return True
 
     def _answer_ready(self, data: bytes) -> bytes:
         """Answer the requests that *data* begins with, as far as their answers are ready; the bytes that are left."""

@@ -5,8 +5,9 @@ equal to the byte; those of many clients differ, but mostly in fields that decid
 Decision: one table, of packets that were one head, and of what the sieve leaves of them. A packet is looked up as it
 came, then by its rest, as if it were one head; then head by head, if it begins with several, and equal ones in a row at
 once. What is not found is for the request machine: this table knows answers, and no grammar.
-Large ones are lent to the sockets, which copy the small (linux/pages.py).
-Price: the answers and heads of a second stay in memory, up to the bounds below.
+Large ones are lent to the sockets, which copy the small (linux/pages.py). Of files that are larger than that, the file
+is kept open, and looked at each time: with what was changed or replaced, it all goes the long way.
+Price: the answers and heads of a second stay in memory, and files open, up to the bounds below.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from aiolsp.linux.pages import Pages, Place
 from aiolsp.static.answer import DECIDING
 
 if TYPE_CHECKING:
+    from aiolsp.http1.messages import Request
     from aiolsp.static.access_log import LogRecord
+    from aiolsp.static.answer import Answer
 
 LARGEST = 64 * 1024
 """Bytes of an answer that is kept ready, at the most."""
@@ -39,6 +42,9 @@ Those that never do are soon too many, and cost nothing from there on.
 
 PARTS = 1024
 """Parts of large files, asked for in this second, that are remembered to see whether they are asked for again."""
+
+OPEN = 32
+"""Files that are kept open."""
 
 
 class ReadyAnswer:
@@ -70,6 +76,8 @@ class ReadyAnswers:
         self._rest = Sieve((*FRAMING, *DECIDING)).rest
         self._pages = Pages()
         self._parts: set[Hashable] = set()
+        self._files: dict[bytes, tuple[Request, Answer]] = {}
+        self._open: list[Answer] = []
         self._size = self._packets = 0
 
     def keep(
@@ -91,6 +99,14 @@ class ReadyAnswers:
         else:  # the head came in pieces, which are not looked up
             known.status, known.payload, known.place, known.record = status, payload, place, record
 
+    def keep_open(self, request: Request, answer: Answer) -> None:
+        """Answer *request* by *answer*, whose file is open, from now on."""
+        known = self._files.get(rest := self._rest(request.head))
+        new = known is None or known[1].own_file != answer.own_file
+        if new and len(self._open) < OPEN and answer.hold():
+            self._files[request.head] = self._files[rest] = request, answer
+            self._open.append(answer)
+
     def asked_again(self, part: Hashable) -> bool:
         """Whether *part* was asked for before, as far as that is remembered, so that its answer is to be kept."""
         again = part in self._parts
@@ -111,6 +127,14 @@ class ReadyAnswers:
         if self._packets <= PACKETS:
             self.table[packet] = ready
         return ready
+
+    def find_file(self, packet: bytes) -> tuple[Request, Answer] | None:
+        """A request for an open file that *packet* differs from in what decides nothing, and its answer; else None."""
+        if not self._files or packet in self._files:
+            return self._files.get(packet)
+        if len(packet) > self._max_head or not packet.endswith(END) or packet.count(b"\n") - 2 > self._max_fields:
+            return None
+        return self._files.get(self._rest(packet))
 
     def find_first(self, data: bytes, start: int, most: int) -> list[Run]:
         """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all.
@@ -143,6 +167,10 @@ class ReadyAnswers:
         self.table.clear()
         self._pages.clear()
         self._parts.clear()
+        for answer in self._open:
+            answer.close()
+        self._open.clear()
+        self._files.clear()
         self._size = self._packets = 0
 
 

@@ -310,11 +310,13 @@ class Service:
     def _send_own(self, connection: HttpConnection, request: Request, key: Key, resource: Resource) -> None:
         """Answer with what is not kept, unless it is a part of a file that is asked for again in this second."""
         answer = self._respond(resource, request.method, request.fields, time.time())
-        connection.send(request, answer)
-        part = resource.identity is not None and resource.body is None and answer.in_memory
         # A page that takes the place of a missing file does so for some clients and not for all.
-        if part and not self.root.policy.spa and self.ready.asked_again((key, request.fields.combined(b"range"))):
+        file = resource.identity is not None and resource.body is None and not self.root.policy.spa
+        resource.hold()
+        connection.send(request, answer)
+        if file and self.ready.asked_again((key, request.fields.combined(b"range"))):
             self._keep_ready(connection, request, answer)
+        resource.close()
 
     # What is kept for a second
 
@@ -331,17 +333,20 @@ class Service:
         return entry.checked + valid > self.loop.time()
 
     def _keep_ready(self, connection: HttpConnection, request: Request, answer: Answer) -> None:
-        if trace.on or self.settings.cache_valid < 1 or answer.size > LARGEST:
+        # There is more to some answers than the head that they answer, and some differ by client.
+        alone = request.head and not request.has_body and connection.keeps_alive is request.keep_alive
+        disputed = self._pages is not None and self._pages.disputed(request)
+        if trace.on or self.settings.cache_valid < 1 or disputed or not alone:
             return
-        closes = not request.keep_alive
-        if not request.head or request.has_body or connection.keeps_alive is closes:
-            return  # then there is more to the answer than the head that it answers
-        if self._pages is not None and self._pages.disputed(request):
-            return  # its answer differs by client
-        head = answer.head.render(self.clock.date(), connection.connection_field(request))
-        body = b"" if request.method == b"HEAD" else answer.ready
-        record = None if self.log is None else self.log.record("", request, answer.status, len(body))
-        self.ready.keep(request.head, answer.status, head + body, record, closes=closes)
+        if answer.in_memory and answer.size <= LARGEST:
+            head = answer.head.render(self.clock.date(), connection.connection_field(request))
+            body = b"" if request.method == b"HEAD" else answer.ready
+            record = None if self.log is None else self.log.record("", request, answer.status, len(body))
+            self.ready.keep(request.head, answer.status, head + body, record, closes=not request.keep_alive)
+        elif (
+            answer.own_file is not None and request.keep_alive
+        ):  # else a look at it might wait for a disk, or a network
+            self.ready.keep_open(request, answer)
 
     def _end_second(self) -> None:
         self.publish()

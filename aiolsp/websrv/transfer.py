@@ -88,8 +88,8 @@ class Transfer:
         self._phase = Phase.IDLE
         self._in_thread = self._busy = self._watching = self._queued = self._abandoned = False
         # What the loop may be told of; the pieces are of one file.
-        self._asked = False
-        self._file: OwnFile | None = None
+        self._asked = answer.own_file is not None
+        self._file: OwnFile | None = answer.own_file
         self._out: socket.socket = transport.get_extra_info("socket").dup()
         self._free = unsent.is_free(self._out)
         # Bytes that the socket is thought to take: there is no need to look much further ahead.
@@ -185,7 +185,7 @@ class Transfer:
     def _in_memory(self, piece: FileSlice, size: int) -> bool:
         if not self._asked:
             self._asked = True
-            self._file = own_file(piece.fd, piece.offset)
+            self._file = self._answer.own_file = own_file(piece.fd, piece.offset)
         return self._file is not None and self._looks.find(self._file, piece.fd, piece.offset, size)
 
     def _hand_over(self, piece: FileSlice) -> None:
@@ -270,6 +270,8 @@ class Transfer:
         self._done(complete)
 
     def _release(self) -> None:
+        if self._out.fileno() < 0:
+            return
         self._unwatch()
         self._queued = False
         self._out.close()

@@ -106,6 +106,11 @@ def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_ser
                 for _ in range(3):
                     refused = exchange(peer, "/large.bin")
                     assert refused.status == 503 and refused.fields["retry-after"] == "1"
+            for _ in range(3):  # the third time, the file is open already, unless a second has ended
+                assert exchange(peer, "/large.bin").body == LARGE
+            with monkeypatch.context() as patched:
+                patched.setattr(answering, "Transfer", no_descriptor)
+                assert exchange(peer, "/large.bin").status == 503
             assert exchange(peer, "/large.bin").body == LARGE
             host.wait_until(lambda: descriptors() == before, "the files closed")
 
