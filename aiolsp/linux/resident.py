@@ -26,7 +26,7 @@ from typing import NamedTuple
 from aiolsp.linux.cached import knows_nowait
 
 BLOCK = 512 * 1024
-"""Bytes that are looked at together."""
+"""Bytes that are looked at, and remembered, together, and with the blocks beside them that are asked for as well."""
 
 MOST = 4096
 """Blocks that are remembered: 2 GiB."""
@@ -78,19 +78,13 @@ class Looks:
         # Mostly all were seen, and to ask for each with its file would take as long as a system call.
         if seen is not None and seen.issuperset(blocks):
             return True
-        if seen is None:
-            seen = set()
-            if self._count < MOST:
-                self._seen[file] = seen
-        for block in blocks:
-            if block in seen:
-                continue
-            begin = block * BLOCK
-            if not is_resident(fd, begin, min(BLOCK, file.size - begin)):
-                return is_resident(fd, offset, length)
-            if self._count < MOST:
-                self._count += 1
-                seen.add(block)
+        new = blocks if seen is None else [block for block in blocks if block not in seen]
+        begin, end = new[0] * BLOCK, min((new[-1] + 1) * BLOCK, file.size)
+        if not is_resident(fd, begin, end - begin):
+            return is_resident(fd, offset, length)
+        if self._count + len(new) <= MOST:
+            self._count += len(new)
+            self._seen.setdefault(file, set()).update(new)
         return True
 
     def forget(self) -> None:

@@ -114,7 +114,7 @@ def test_what_was_seen_is_believed_until_it_is_forgotten_and_what_was_not_is_loo
     assert looks.find(known, file, 0, SIZE), "a block that was not there is looked at again"
 
 
-def test_blocks_are_looked_at_one_by_one_and_not_remembered_without_bound(
+def test_blocks_are_looked_at_once_together_and_not_remembered_without_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[tuple[int, int]] = []
@@ -129,9 +129,11 @@ def test_blocks_are_looked_at_one_by_one_and_not_remembered_without_bound(
     known = OwnFile(1, 2, 4 * BLOCK + 5)
     assert looks.find(known, -1, BLOCK - 1, 2)
     assert looks.find(known, -1, BLOCK, 3 * BLOCK + 5)
-    assert looked_at == [(block * BLOCK, BLOCK) for block in range(4)] + [(4 * BLOCK, 5)]
+    assert looked_at == [(0, 2 * BLOCK), (2 * BLOCK, 2 * BLOCK + 5)]
+    assert looks._seen == {known: {0, 1}}
+    assert looks.find(known, -1, 3 * BLOCK, 1) and looked_at.pop() == (3 * BLOCK, BLOCK)
     assert looks.find(OwnFile(1, 3, BLOCK), -1, 0, 1) and looked_at[-1] == (0, BLOCK)
-    assert looks._seen == {known: {0, 1, 2}}
+    assert looks._seen == {known: {0, 1, 3}}
 
 
 def test_no_mapping_stays(file: int) -> None:
