@@ -314,7 +314,7 @@ def serve(options: argparse.Namespace) -> None:
 
     async def work(intake: Intake) -> None:
         async with CgiServer(directory, places, timeout=options.cgi_timeout) as server:
-            await intake.run(lambda: CgiConnection(server))
+            await intake.run(lambda *_: CgiConnection(server))
             await server.finish()
 
     async def supervise(pool: ProcessPool) -> None:

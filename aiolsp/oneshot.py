@@ -117,7 +117,7 @@ class OneshotServer:
         self.stop = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.pool = HalfSyncPool(self.threads, WAITING, name="worker")
         self.watcher = EpollWatcher()
-        self._acceptor = Acceptor(listeners, asyncio.Protocol, admit=self._take_over)
+        self._acceptor = Acceptor(listeners, self._take_over)
         self._acceptor.start()
         return self
 
@@ -151,10 +151,10 @@ class OneshotServer:
         with self._lock:
             say(line)
 
-    def _take_over(self, peer: socket.socket, address: Address) -> bool:
+    def _take_over(self, peer: socket.socket, address: Address) -> None:
         # A transport reads on the loop's thread. Detached, the socket is ours, and Acceptor closes an empty one.
+        peer.setblocking(False)
         self.add(socket.socket(fileno=peer.detach()), address)
-        return False
 
 
 class OneshotConnection:

@@ -101,7 +101,7 @@ class OobServer:
         listeners = listen(*self._where)
         self.addresses = [listener.getsockname() for listener in listeners]
         self.watcher = EpollWatcher()
-        self._acceptor = Acceptor(listeners, asyncio.Protocol, admit=self._take_over)
+        self._acceptor = Acceptor(listeners, self._take_over)
         self._acceptor.start()
         return self
 
@@ -133,10 +133,10 @@ class OobServer:
         """The connection has ended, whoever ended it."""
         self.connections.pop(connection.fd, None)
 
-    def _take_over(self, peer: socket.socket, address: Address) -> bool:
+    def _take_over(self, peer: socket.socket, address: Address) -> None:
         # A transport reads by itself, past the mark. Detached, the socket is ours, and Acceptor closes an empty one.
+        peer.setblocking(False)
         self.add(socket.socket(fileno=peer.detach()), address)
-        return False
 
 
 class OobConnection:

@@ -109,7 +109,7 @@ class ShmChatServer:
             self._release()
             raise
         self.addresses = [listener.getsockname() for listener in listeners]
-        self._acceptor = Acceptor(listeners, asyncio.Protocol, admit=self.add)
+        self._acceptor = Acceptor(listeners, self.add)
         self._acceptor.start()
         self._loop.add_reader(self._zygote.fileno(), self.reports_came)
         return self
@@ -124,22 +124,22 @@ class ShmChatServer:
         self._loop.remove_reader(self._zygote.fileno())
         self._release()
 
-    def add(self, peer: socket.socket, address: Address) -> bool:
+    def add(self, peer: socket.socket, address: Address) -> None:
         """A peer has connected: it gets a slot and a process, or is told why not. Takes the descriptor in any case."""
+        peer.setblocking(False)
         fd = peer.detach()
         slot = self.slots.take()
         if slot is None:
             self.reject(fd, TOO_MANY)
-            return False
+            return
         child = Child(slot, fd, format_address(address))
         try:
             token = self._zygote.spawn(f"{slot} {child.peer}".encode(), [fd])
         except (BlockingIOError, ZygoteDied) as error:
             self._refuse(child, str(error) or "the zygote has ended")
-            return False
+            return
         self.members[token] = child
         self._empty.clear()
-        return False
 
     def reports_came(self) -> None:
         """The zygote tells what has become of children."""

@@ -130,7 +130,7 @@ class TriggerServer:
         listeners = listen(*self._where)
         self.addresses = [listener.getsockname() for listener in listeners]
         self.watcher = EpollWatcher()
-        self._acceptor = Acceptor(listeners, asyncio.Protocol, admit=self._take_over)
+        self._acceptor = Acceptor(listeners, self._take_over)
         self._acceptor.start()
         return self
 
@@ -170,10 +170,10 @@ class TriggerServer:
         self.connections.pop(connection.fd, None)
         self.counts.add(connection.counts)
 
-    def _take_over(self, peer: socket.socket, address: Address) -> bool:
+    def _take_over(self, peer: socket.socket, address: Address) -> None:
         # A transport reads by itself and uncounted. Detached, the socket is ours, and Acceptor closes an empty one.
+        peer.setblocking(False)
         self.add(socket.socket(fileno=peer.detach()), address)
-        return False
 
 
 class TriggerConnection:

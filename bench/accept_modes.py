@@ -56,7 +56,7 @@ def serve_on_loop(listeners: list[socket.socket], accept: str, children: int, sh
     """The pool on an event loop, until SIGTERM."""
 
     async def serve(intake: Intake) -> None:
-        await intake.run(lambda: Greeting(intake.index))
+        await intake.run(lambda *_: Greeting(intake.index))
 
     async def parent() -> None:
         async with SignalReceiver(signal.SIGTERM) as signals, pool:

@@ -66,7 +66,7 @@ def main_on_loop(options: argparse.Namespace, listeners: list[socket.socket]) ->
         fail_at(options.fault)
         hello = greeting(intake.index, intake.generation)
         server = StreamServer[Echo](lambda: Echo(server, hello))
-        await intake.run(lambda: Echo(server, hello))
+        await intake.run(lambda *_: Echo(server, hello))
         await server.empty()
 
     pool = ProcessPool(listeners, serve, loop=options.shell, **how(options))

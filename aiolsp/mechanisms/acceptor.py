@@ -6,16 +6,18 @@ Facts (both loops, this kernel)
     - ``loop.add_reader`` is level-triggered: a connection left in the backlog is reported again at once.
     - ``connect_accepted_socket`` is the public way from a socket to a transport: a coroutine that waits once, until
       ``connection_made`` has been called, which both loops have queued by then. A task for it is a tenth of the CPU
-      time of a connection for one request.
+      time of a connection for one request. It makes the socket non-blocking, on both loops.
+    - accept(2) has told the peer's address; to ask a transport of uvloop for it is to write it out a second time.
     - An accept(2) that finds nothing takes 6 us, for the kernel makes the socket first: longer than another turn of
       the loop. Of 64 clients that come back for each request, two in three are alone when they are accepted.
 Consequence
     A server that must outlive EMFILE on every loop accepts by itself.
 Decision
-    `Acceptor` watches the listeners by ``add_reader``, takes what waits (`accept_ready`), and gives each socket to
-    ``connect_accepted_socket``, which it drives itself: up to the wait, and on when that is over (PEP 342, 492), for
-    all that came in one round at once. After a connection that was alone it takes LONE more one in a turn, without the
-    call that would find nothing. On overload it stops watching for PAUSE seconds and logs one line.
+    `Acceptor` watches the listeners by ``add_reader``, takes what waits (`accept_ready`), has a protocol made for each
+    socket and its peer, and gives both to ``connect_accepted_socket``, which it drives itself: up to the wait, and on
+    when that is over (PEP 342, 492), for all that came in one round at once. After a connection that was alone it
+    takes LONE more one in a turn, without the call that would find nothing. On overload it stops watching for PAUSE
+    seconds and logs one line.
 Price
     A socket object, a coroutine and a future per connection, where uvloop's own server makes none.
 """
@@ -43,6 +45,9 @@ BUDGET = 64
 LONE = 8
 """Connections accepted one in a turn before all that wait are taken again: so a burst waits a few turns at the most."""
 
+Admit: TypeAlias = "Callable[[socket.socket, Address], asyncio.BaseProtocol | None]"
+"""Gives the protocol for a new connection, a blocking socket still; None turns it away."""
+
 Connecting: TypeAlias = "Coroutine[Any, Any, object]"
 Begun: TypeAlias = "tuple[socket.socket, Connecting]"
 """A connection, and what is giving it a transport."""
@@ -51,20 +56,13 @@ Begun: TypeAlias = "tuple[socket.socket, Connecting]"
 class Acceptor:
     """Accepts on *listeners* and gives each connection a protocol; closes the listeners at the end.
 
-    ``start -> (pause -> start)* -> close -> wait_closed``, on the loop's thread. *admit*, if given, sees each new
-    socket first; what it turns away (by returning False) is closed.
+    ``start -> (pause -> start)* -> close -> wait_closed``, on the loop's thread. *admit* gives each its protocol; what
+    it turns away, or fails for, is closed.
     """
 
-    def __init__(
-        self,
-        listeners: Sequence[socket.socket],
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        *,
-        admit: Callable[[socket.socket, Address], bool] | None = None,
-    ) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], admit: Admit) -> None:
         self.listeners = listeners
         self._loop = asyncio.get_running_loop()
-        self._protocol_factory = protocol_factory
         self._admit = admit
         self._lone = 0  # rounds to come that take one connection
         self._retry: asyncio.TimerHandle | None = None
@@ -92,10 +90,8 @@ class Acceptor:
         self.listeners = ()
 
     def take(self, connection: socket.socket, peer: Address) -> None:
-        """Give a protocol to *connection*, non-blocking, which may have been accepted elsewhere."""
-        begun: list[Begun] = []
-        self._begin(connection, peer, begun)
-        self._go_on_later(begun)
+        """Give a protocol to *connection*, which may have been accepted elsewhere."""
+        self._begin([(connection, peer)])
 
     async def finish(self) -> None:
         """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
@@ -116,13 +112,11 @@ class Acceptor:
             self._lone = LONE
 
     def _accept(self, listener: socket.socket, budget: int) -> int:
-        connections, overload = accept_ready(listener, budget)
-        begun: list[Begun] = []
-        for connection, peer in connections:
-            if trace.on:
+        connections, overload = accept_ready(listener, budget, blocking=True)
+        if trace.on:
+            for connection, peer in connections:
                 trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))
-            self._begin(connection, peer, begun)
-        self._go_on_later(begun)
+        self._begin(connections)
         if overload and self.listeners:
             self._relieve(overload)
         elif connections:
@@ -134,39 +128,49 @@ class Acceptor:
             self._retry.cancel()
             self._retry = None
 
-    def _begin(self, connection: socket.socket, peer: Address, begun: list[Begun]) -> None:
-        if self._admit is not None and not self._admit(connection, peer):
-            connection.close()
-            return
-        connecting = self._loop.connect_accepted_socket(self._protocol_factory, connection)
-        self._drive(connection, connecting, begun)
+    def _begin(self, connections: list[tuple[socket.socket, Address]]) -> None:
+        begun: list[Begun] = []
+        for connection, peer in connections:
+            try:
+                protocol = self._admit(connection, peer)
+            except Exception as error:
+                connection.close()
+                self._fail(error)
+                continue
+            if protocol is None:
+                connection.close()
+            else:
+                # A factory for one protocol: a function would take a tenth of the call's time.
+                connecting = self._loop.connect_accepted_socket([protocol].pop, connection)
+                begun.append((connection, connecting))
+        self._drive(begun)
 
-    def _go_on_later(self, begun: list[Begun]) -> None:
-        """Go on with *begun* once the loop has made the calls that are queued by now, which end what they wait for."""
-        if begun:
-            self._loop.call_soon(self._go_on, begun)
+    def _drive(self, begun: list[Begun]) -> None:
+        """Run each as a task would, to its end or up to where it waits.
 
-    def _go_on(self, begun: list[Begun]) -> None:
+        Those that wait go on once the loop has made the calls that are queued by now, which end what they wait for.
+        """
         waiting: list[Begun] = []
-        for connection, connecting in begun:
-            self._drive(connection, connecting, waiting)
-        self._go_on_later(waiting)
+        for each in begun:
+            connection, connecting = each
+            try:
+                connecting.send(None)
+            except StopIteration:
+                pass
+            except OSError as error:
+                connection.close()
+                if trace.on:
+                    trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
+            except Exception as error:
+                connection.close()
+                self._fail(error)
+            else:
+                waiting.append(each)
+        if waiting:
+            self._loop.call_soon(self._drive, waiting)
 
-    def _drive(self, connection: socket.socket, connecting: Connecting, waiting: list[Begun]) -> None:
-        """Run *connecting* as a task would, to its end or up to where it waits; then it is one of those *waiting*."""
-        try:
-            connecting.send(None)
-        except StopIteration:
-            pass
-        except OSError as error:
-            connection.close()
-            if trace.on:
-                trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
-        except Exception as error:
-            connection.close()
-            self._loop.call_exception_handler({"message": "no protocol for a connection", "exception": error})
-        else:
-            waiting.append((connection, connecting))
+    def _fail(self, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": "no protocol for a connection", "exception": error})
 
     def _relieve(self, overload: int) -> None:
         self.pause(PAUSE)

@@ -13,9 +13,9 @@ from contextlib import closing
 from typing import TypeAlias
 
 from aiolsp.linux.channel import BIRTH, CONNECTION, LEAVING, READY, REFUSED, TAKEN, Channel
-from aiolsp.linux.listener import Address, stream_socket
+from aiolsp.linux.listener import stream_socket
 from aiolsp.linux.process_control import no_action
-from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.mechanisms.acceptor import Acceptor, Admit
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.tracing import trace
@@ -25,7 +25,7 @@ Serve: TypeAlias = "Callable[[Intake], Awaitable[None]]"
 
 
 class Intake:
-    """A child's connections: ``await intake.run(protocol_factory)`` in what the pool was given as *serve*.
+    """A child's connections: ``await intake.run(admit)`` in what the pool was given as *serve*.
 
     ``index`` is its slot, which it shares with the one that it succeeds while that drains; ``place`` is its alone.
     """
@@ -41,17 +41,12 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._draining = asyncio.Event()
 
-    async def run(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        *,
-        admit: Callable[[socket.socket, Address], bool] | None = None,
-    ) -> None:
-        """Give each connection a protocol, until the parent, or SIGTERM, asks to drain; *admit* as for `Acceptor`.
+    async def run(self, admit: Admit) -> None:
+        """Give each connection the protocol of *admit*, until the parent, or SIGTERM, asks to drain.
 
         When it returns, no connection comes any more, and those that came have their protocols.
         """
-        self._acceptor = Acceptor(self._listeners, protocol_factory, admit=admit)
+        self._acceptor = Acceptor(self._listeners, admit)
         self._loop.add_reader(self._channel.fileno(), self._hear)
         async with SignalReceiver(signal.SIGTERM) as signals:
             leaving = self._loop.create_task(self._leave(signals))
@@ -89,7 +84,6 @@ class Intake:
             return
         self._channel.send(TAKEN)
         connection = stream_socket(socket.socket(fileno=descriptors[0]))
-        connection.setblocking(False)
         if trace.on:
             trace.event("<", "recvmsg", fd=connection.fileno(), flags="SCM_RIGHTS", why="a connection of ours now")
         try:

@@ -128,7 +128,7 @@ class ProcessPool:
         self._paused = True  # until somebody is ready
         self._acceptor: Acceptor | None = None
         if self._accept == "parent":
-            self._acceptor = Acceptor(self._listeners[0], asyncio.Protocol, admit=self._hand_out)
+            self._acceptor = Acceptor(self._listeners[0], self._hand_out)
         self._loop.add_reader(self.zygote.fileno(), self._hear)
         self._follow(self.plan.start(self._loop.time()))
         return self
@@ -354,14 +354,13 @@ class ProcessPool:
 
     # Connections, when the parent accepts
 
-    def _hand_out(self, connection: socket.socket, peer: Address) -> bool:
+    def _hand_out(self, connection: socket.socket, peer: Address) -> None:
         """What the acceptor asks before it makes a protocol, which happens in another process: never here."""
         family, kind, protocol = connection.family, connection.type, connection.proto
         ours = socket.socket(family, kind, protocol, fileno=connection.detach())
         if self._waiting or not self._give(ours):
             self._waiting.append(ours)
             self._pause()
-        return False
 
     def _give(self, connection: socket.socket) -> bool:
         for _ in range(self.plan.processes):

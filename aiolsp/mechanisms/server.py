@@ -50,7 +50,7 @@ class StreamServer(Generic[ConnectionT]):
     def open(self, listeners: Sequence[socket.socket]) -> None:
         """Accept on *listeners*, which are the server's from now on."""
         self.addresses = [listener.getsockname() for listener in listeners]
-        self._acceptor = Acceptor(listeners, self._protocol_factory)
+        self._acceptor = Acceptor(listeners, lambda *_: self._protocol_factory())
         self._acceptor.start()
 
     async def close(self) -> None:

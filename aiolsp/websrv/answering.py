@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT, HeadTemplate
-from aiolsp.linux.listener import format_address
+from aiolsp.linux.listener import Address, format_address
 from aiolsp.linux.pages import Place
 from aiolsp.linux.unsent import untaken
+from aiolsp.sansio.crowd import host_of
 from aiolsp.sansio.timers import IdleTimer, Timer
 from aiolsp.static.answer import Answer
 from aiolsp.static.phases import Patience, Phase
@@ -57,17 +58,17 @@ class Answering(asyncio.Protocol):
     """The half of a connection that writes; see the module."""
 
     transport: asyncio.Transport
-    peer: Any
-    host: str
     _write: Callable[[bytes], None]
     fd = -1
     """The socket's descriptor, for the trace only."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, peer: Address) -> None:
         # Server
         self._service = service
         self._time = service.loop.time
         # Connection
+        self.peer = peer
+        self.host = host_of(peer)
         self._hot = NOTHING_HOT
         self._output: list[bytes] = []
         self._output_size = 0
@@ -352,7 +353,7 @@ class Answering(asyncio.Protocol):
         """The phase has lasted too long."""
         phase = self._patience.phase
         if trace.on:
-            peer = format_address(self.peer or "")
+            peer = format_address(self.peer)
             trace.event("-", "timed out", fd=self.fd, why=f"waited for {phase.value}", peer=peer)
         match phase:
             case Phase.HEAD | Phase.BODY:

@@ -28,6 +28,7 @@ Each connection has one timer: what it waits for (`Phase`) says how long, and ac
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -37,7 +38,7 @@ from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
 from aiolsp.http1.whole import whole_request
-from aiolsp.sansio.crowd import host_of
+from aiolsp.linux.listener import Address
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.answering import FLUSH, NO_TIMER, NOTHING_HOT, Answering
@@ -72,8 +73,8 @@ NO_EVENTS: deque[Event] = deque()
 class HttpConnection(Answering):
     """Serves one client; see the module for its states."""
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
+    def __init__(self, service: Service, peer: Address) -> None:
+        super().__init__(service, peer)
         # Connection
         self._parser, self._input, self._events = NO_PARSER, NO_INPUT, NO_EVENTS
         self._fresh = True
@@ -91,8 +92,6 @@ class HttpConnection(Answering):
         self._write = self.transport.write
         if trace.on:
             self.fd = transport.get_extra_info("socket").fileno()
-        self.peer = transport.get_extra_info("peername")
-        self.host = host_of(self.peer)
         self._service.timers.add(self._timer)
         if self._service.join(self):
             self._hot = self._service.ready.table
@@ -380,3 +379,8 @@ class HttpConnection(Answering):
         self._hot = NOTHING_HOT
         self._events.clear()
         self._input.clear()
+
+
+def accepted(service: Service, sock: socket.socket, peer: Address) -> HttpConnection | None:
+    """What serves the new connection *sock*, if there is room for it."""
+    return HttpConnection(service, peer) if service.admits() else None

@@ -12,7 +12,7 @@ from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
-from aiolsp.websrv.connection import HttpConnection
+from aiolsp.websrv.connection import accepted
 from aiolsp.websrv.service import Service
 
 FRESH = 0.5
@@ -57,7 +57,7 @@ class WebServer:
             service = self._service = Service(document_root, self.settings)
             undo.pop_all()
         self.addresses = [listener.getsockname() for listener in listeners]
-        self._acceptor = Acceptor(listeners, partial(HttpConnection, service), admit=service.admits)
+        self._acceptor = Acceptor(listeners, partial(accepted, service))
         self._acceptor.start()
         self._closing = None
         return self

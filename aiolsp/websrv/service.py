@@ -131,7 +131,7 @@ class Service:
             self._emptied = self.loop.create_future()
             await self._emptied
 
-    def admits(self, *_: object) -> bool:
+    def admits(self) -> bool:
         """Whether there is room for one more connection, if only to be told that it is one too many."""
         room = self.crowd.has_room
         if not room:

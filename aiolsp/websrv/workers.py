@@ -40,7 +40,7 @@ from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.websettings import Settings
 from aiolsp.website import open_root
 from aiolsp.websrv import cgi
-from aiolsp.websrv.connection import HttpConnection
+from aiolsp.websrv.connection import accepted
 from aiolsp.websrv.server import finish
 from aiolsp.websrv.service import Service
 
@@ -111,5 +111,5 @@ class Workers:
             log.error("cannot serve %s: %s", self._root, reason)
             raise SystemExit(1) from None
         service.publish()
-        await intake.run(partial(HttpConnection, service), admit=service.admits)
+        await intake.run(partial(accepted, service))
         await finish(service, self._settings.grace)

@@ -294,6 +294,15 @@ def test_what_is_accepted_does_not_block() -> None:
             assert connection.get_inheritable() is False
 
 
+def test_what_is_accepted_blocks_if_that_is_asked_for() -> None:
+    with listening("127.0.0.1") as [listener], connect(listener.getsockname()):
+        select.select([listener], [], [], 10)
+        [(connection, _)], _ = accept_ready(listener, blocking=True)
+        with connection:
+            assert os.get_blocking(connection.fileno()) is True
+            assert connection.get_inheritable() is False
+
+
 @contextmanager
 def descriptors_exhausted(spare: int) -> Iterator[None]:
     """No more than *spare* descriptors can be opened within the block."""

@@ -16,7 +16,7 @@ import pytest
 
 from aiolsp.linux.listener import Accepted, Address, accept_ready, listen
 from aiolsp.mechanisms import acceptor as module
-from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.mechanisms.acceptor import Acceptor, Admit
 
 DEADLINE = 10.0
 
@@ -65,9 +65,14 @@ def peers() -> Iterator[ExitStack]:
         yield peers
 
 
-def accepting(address: tuple[str, int] = ("127.0.0.1", 0), **settings: Callable[..., bool]) -> Acceptor:
+def greet(*_: object) -> Greeter:
+    """Admit anybody."""
+    return Greeter()
+
+
+def accepting(admit: Admit = greet) -> Acceptor:
     """A started acceptor."""
-    acceptor = Acceptor(listen(*address), Greeter, **settings)
+    acceptor = Acceptor(listen("127.0.0.1", 0), admit)
     acceptor.start()
     return acceptor
 
@@ -95,7 +100,7 @@ async def let_another_be_served(peers: ExitStack) -> None:
 
     So a test that nobody is accepted can fail, and does not have to wait for a time.
     """
-    another = Acceptor(listen("127.0.0.1", 0), Passer)
+    another = Acceptor(listen("127.0.0.1", 0), lambda *_: Passer())
     another.start()
     assert await receive(connect(another, peers)) == b""
     another.close()
@@ -157,12 +162,13 @@ def test_each_peer_gets_a_protocol(loop_factory: LoopFactory, peers: ExitStack) 
     run(main, loop_factory, peers)
 
 
-def test_a_transport_sends_small_writes_at_once(loop_factory: LoopFactory, peers: ExitStack) -> None:
+def test_a_transport_does_not_block_and_sends_small_writes_at_once(loop_factory: LoopFactory, peers: ExitStack) -> None:
     async def main() -> None:
         acceptor = accepting()
         await receive(connect(acceptor, peers))
         [greeter] = Greeter.connected
         accepted = greeter.transport.get_extra_info("socket")
+        assert os.get_blocking(accepted.fileno()) is False
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         acceptor.close()
         await hang_up()
@@ -173,12 +179,12 @@ def test_a_transport_sends_small_writes_at_once(loop_factory: LoopFactory, peers
 def test_who_is_not_admitted_is_closed(loop_factory: LoopFactory, peers: ExitStack) -> None:
     seen: list[Address] = []
 
-    def admit(connection: socket.socket, address: Address) -> bool:
+    def admit(connection: socket.socket, address: Address) -> Greeter | None:
         seen.append(address)
-        return len(seen) > 1
+        return Greeter() if len(seen) > 1 else None
 
     async def main() -> None:
-        acceptor = accepting(admit=admit)
+        acceptor = accepting(admit)
         first, second = connect(acceptor, peers), connect(acceptor, peers)
         assert await receive(first) == b""
         assert await receive(second) == b"hello"
@@ -195,7 +201,7 @@ def test_a_protocol_that_cannot_be_made_costs_its_own_connection_only(
     made: list[Greeter] = []
     reported: list[object] = []
 
-    def fail_once() -> Greeter:
+    def fail_once(*_: object) -> Greeter:
         made.append(Greeter())
         return made[1]  # the first time, there is none
 
@@ -264,9 +270,9 @@ def test_without_descriptors_it_pauses_once_and_then_serves_all(
 ) -> None:
     rounds: list[float] = []
 
-    def counted(listener: socket.socket, budget: int) -> Accepted:
+    def counted(listener: socket.socket, budget: int, *, blocking: bool) -> Accepted:
         rounds.append(asyncio.get_running_loop().time())
-        return accept_ready(listener, budget)
+        return accept_ready(listener, budget, blocking=blocking)
 
     monkeypatch.setattr(module, "accept_ready", counted)
     monkeypatch.setattr(module, "PAUSE", 0.02)
@@ -316,8 +322,8 @@ def test_who_comes_alone_is_accepted_without_a_look_for_more_and_a_burst_in_a_fe
 ) -> None:
     rounds: list[tuple[int, int]] = []
 
-    def counted(listener: socket.socket, budget: int) -> Accepted:
-        accepted = accept_ready(listener, budget)
+    def counted(listener: socket.socket, budget: int, *, blocking: bool) -> Accepted:
+        accepted = accept_ready(listener, budget, blocking=blocking)
         rounds.append((budget, len(accepted[0])))
         return accepted
 
@@ -340,7 +346,7 @@ def test_who_comes_alone_is_accepted_without_a_look_for_more_and_a_burst_in_a_fe
 
 def test_several_listeners_are_served_and_closed_together(loop_factory: LoopFactory, peers: ExitStack) -> None:
     async def main() -> None:
-        acceptor = Acceptor(listen("127.0.0.1", 0) + listen("127.0.0.1", 0), Greeter)
+        acceptor = Acceptor(listen("127.0.0.1", 0) + listen("127.0.0.1", 0), greet)
         acceptor.start()
         for listener in acceptor.listeners:
             peer = peers.enter_context(socket.create_connection(listener.getsockname(), DEADLINE))

@@ -63,7 +63,7 @@ def test_a_connection_that_is_being_made_when_the_server_closes_is_closed_too(lo
         with connect(server) as peer:
             accepted = asyncio.Event()
             assert server._acceptor is not None
-            server._acceptor._admit = lambda *_: accepted.set() or True  # type: ignore[func-returns-value]
+            server._acceptor._admit = lambda *_: accepted.set() or Member(server)  # type: ignore[func-returns-value]
             await accepted.wait()  # the socket is there, its protocol not yet
             await server.close()
             assert not server.connections
