@@ -22,16 +22,14 @@ class Crowd:
         self._with_spare = most + SPARE
         self._most_of_one = most_of_one
         self._tally: Tally = LocalTally() if tally is None else tally
+        self.leave = self._tally.remove
+        """One less, from the host that it is called with."""
 
     def join(self, host: str) -> bool:
         """One more, from *host* (see `host_of`); False if it is one too many. It must leave in either case."""
         # Counted before it is compared: of two that join two workers at one moment, each sees the other.
         of_host = self._tally.add(host)
         return self._tally.in_all <= self._most and of_host <= self._most_of_one
-
-    def leave(self, host: str) -> None:
-        """One less."""
-        self._tally.remove(host)
 
     @property
     def present(self) -> int:

@@ -69,8 +69,12 @@ class IdleTimer(Timer):
     __slots__ = ("deadline_of",)
 
     def __init__(self, deadline: float, callback: Callable[[], object], deadline_of: Callable[[], float]) -> None:
-        super().__init__(deadline, callback)
+        # One is made for each connection: by way of Timer's, it would take half as long again.
+        self.deadline = deadline
+        self.callback = callback
         self.deadline_of = deadline_of
+        self.cancelled = False
+        self._list = self._previous = self._next = None
 
     def due(self) -> float:
         """What the owner says now."""

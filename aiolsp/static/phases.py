@@ -54,7 +54,9 @@ class Patience:
 
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
-        self.enter(Phase.IDLE, now)
+        self.phase = Phase.IDLE
+        self.since = self.last_activity = now
+        self.received = self.written = 0
 
     def enter(self, phase: Phase, now: float, untaken: int = 0) -> None:
         """*phase* begins, and with it a time of its own."""

@@ -323,7 +323,8 @@ class Answering(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._hot = NOTHING_HOT
-        self._flush()
+        if self._output:
+            self._flush()
         if self.transport.get_write_buffer_size():
             self._enter(Phase.SENDING)
         self.transport.close()

@@ -30,7 +30,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
@@ -73,25 +73,21 @@ NO_EVENTS: deque[Event] = deque()
 class HttpConnection(Answering):
     """Serves one client; see the module for its states."""
 
-    def __init__(self, service: Service, peer: Address) -> None:
-        super().__init__(service, peer)
-        # Connection
-        self._parser, self._input, self._events = NO_PARSER, NO_INPUT, NO_EVENTS
-        self._fresh = True
-        # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
-        self._pipelines = False
-
     # Protocol interface
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there: watch its silence, and refuse it politely if there are too many."""
-        # uvloop's transports are no instances of asyncio's.
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = transport  # type: ignore[assignment]  # uvloop's are no instances of asyncio's
         if hasattr(transport, "max_size"):
             transport.max_size = READ
         self._write = self.transport.write
         if trace.on:
             self.fd = transport.get_extra_info("socket").fileno()
+        # Here, for an __init__ that calls another's is one call more for each connection.
+        self._parser, self._input, self._events = NO_PARSER, NO_INPUT, NO_EVENTS
+        self._fresh = True
+        # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
+        self._pipelines = False
         self._service.timers.add(self._timer)
         if self._service.join(self):
             self._hot = self._service.ready.table
@@ -202,7 +198,8 @@ class HttpConnection(Answering):
         self._timer = NO_TIMER
         if self._transfer is not None:
             self._transfer.abandon()
-        self._abandon()
+        if self._exchange is not None:
+            self._abandon()
         self._service.leave(self)
 
     def pause_writing(self) -> None:
@@ -377,8 +374,9 @@ class HttpConnection(Answering):
     def _stop_answering(self) -> None:
         self._closing = True
         self._hot = NOTHING_HOT
-        self._events.clear()
-        self._input.clear()
+        if self._parser is not NO_PARSER:
+            self._events.clear()
+            self._input.clear()
 
 
 def accepted(service: Service, sock: socket.socket, peer: Address) -> HttpConnection | None:

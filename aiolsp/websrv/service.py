@@ -109,7 +109,8 @@ class Service:
         self.metrics.connections_total += 1
         self.clock.wake()
         admitted = self.crowd.join(connection.host)
-        self.metrics.refused_total += not admitted
+        if not admitted:
+            self.metrics.refused_total += 1
         return admitted
 
     def leave(self, connection: HttpConnection) -> None:
