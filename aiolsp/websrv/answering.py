@@ -51,7 +51,10 @@ AT_ONCE = 64 * 1024
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
 
 NO_TIMER = Timer(0.0, lambda: None)
-"""Takes the place of a lost connection's timer: the two know each other, and would be left to the garbage collector."""
+"""Takes the place of a newcomer's timer (newcomers.py), and of a lost connection's.
+
+The two know each other, and would be left to the garbage collector.
+"""
 
 
 class Answering(asyncio.Protocol):
@@ -72,9 +75,7 @@ class Answering(asyncio.Protocol):
         self._hot = NOTHING_HOT
         self._output: list[bytes] = []
         self._output_size = 0
-        limits = service.settings.limits
-        now = self._time()
-        self._patience = Patience(limits, now)
+        self._patience = Patience(service.settings.limits, self._time())
         self._full = self._clogged = self._awaits_disk = False
         self._ended = self._closing = False
         # Whether a file is being begun: if all of it goes at once, who began it goes on.
@@ -82,7 +83,7 @@ class Answering(asyncio.Protocol):
         self._transfer: Transfer | None = None
         self._exchange: Exchange | None = None
         self._sending: tuple[Request, int] | None = None
-        self._timer: Timer = IdleTimer(now + limits.idle_timeout, self._timed_out, self._deadline)
+        self._timer = NO_TIMER
         # Request
         self._request: Request | None = None
         self._keep_alive = True
@@ -330,6 +331,19 @@ class Answering(asyncio.Protocol):
         self.transport.close()
 
     # Time
+
+    def watch(self) -> None:
+        """It has stayed for a moment: from now on it may be timed out."""
+        self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
+        self._service.timers.add(self._timer)
+
+    def _unwatch(self) -> None:
+        """It is gone."""
+        if self._timer is NO_TIMER:
+            self._service.newcomers.discard(self)
+        else:
+            self._service.timers.cancel(self._timer)
+            self._timer = NO_TIMER
 
     def _enter(self, phase: Phase) -> None:
         self._patience.enter(phase, self._time(), self._untaken() if phase is Phase.SENDING else 0)

@@ -22,7 +22,8 @@ Price
     Three ways to answer; they share what builds the answer, and tests ask all of them the same questions.
 
 State line: connection_made -> (data_received | pause_writing -> resume_writing)* -> eof_received? -> connection_lost.
-Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
+Each connection that stays has one timer (newcomers.py): what it waits for (`Phase`) says how long, and activity only
+stores the time.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from aiolsp.http1.whole import whole_request
 from aiolsp.linux.listener import Address
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
-from aiolsp.websrv.answering import FLUSH, NO_TIMER, NOTHING_HOT, Answering
+from aiolsp.websrv.answering import FLUSH, NOTHING_HOT, Answering
 from aiolsp.websrv.ready import more_than_a_head
 from aiolsp.websrv.turns import LEAST
 
@@ -88,7 +89,7 @@ class HttpConnection(Answering):
         self._fresh = True
         # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
         self._pipelines = False
-        self._service.timers.add(self._timer)
+        self._service.newcomers.add(self)
         if self._service.join(self):
             self._hot = self._service.ready.table
         else:
@@ -194,8 +195,7 @@ class HttpConnection(Answering):
         if trace.on:
             trace.event("x", "connection_lost", fd=self.fd, why=str(exc) if exc else "closed")
         self._stop_answering()
-        self._service.timers.cancel(self._timer)
-        self._timer = NO_TIMER
+        self._unwatch()
         if self._transfer is not None:
             self._transfer.abandon()
         if self._exchange is not None:

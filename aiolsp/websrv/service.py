@@ -30,6 +30,7 @@ from aiolsp.websettings import Settings
 from aiolsp.website import open_log, pages_of
 from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.clock import SecondClock
+from aiolsp.websrv.newcomers import Newcomers
 from aiolsp.websrv.ready import LARGEST, ReadyAnswer, ReadyAnswers
 from aiolsp.websrv.turns import Turns
 
@@ -76,6 +77,7 @@ class Service:
         self.pool = HalfSyncPool(settings.threads, settings.max_queue)
         # Time-outs are seconds long: a tenth late, many postponed timers go back into the list in one merge.
         self.timers = TimerDriver(self.loop, resolution=0.1)
+        self.newcomers = Newcomers(self.loop)
         self.clock = SecondClock(self._end_second)
         self.turns = Turns()
         self.looks = Looks()
@@ -370,7 +372,7 @@ class Service:
             metrics.sent_bytes_total += hits * len(ready.payload)
         metrics.connections = len(self.connections)
         metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
-        metrics.timers = len(self.timers.timers)
+        metrics.timers = len(self.timers.timers) + len(self.newcomers)
         metrics.cache_entries, metrics.cache_bytes = len(self.cache), self.cache.used
         metrics.programs = 0 if self._gateway is None else self._gateway.running
         metrics.draining = self.draining

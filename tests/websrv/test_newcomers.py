@@ -1,0 +1,90 @@
+"""Who comes and stays is watched, once; who has gone by then is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from aiolsp.websrv.answering import Answering
+from aiolsp.websrv.newcomers import SOON, Newcomers
+
+
+class Clock:
+    """The loop's timers, made to fire by hand."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        """Have *callback* called by `fire`."""
+        assert delay == SOON
+        self.due.append(callback)
+
+    def fire(self) -> None:
+        """The time has come."""
+        due, self.due = self.due, []
+        for callback in due:
+            callback()
+
+
+class Client(Answering):
+    """As much of a connection as newcomers know; counts how often it is watched, and then calls *then*."""
+
+    def __init__(self, then: Callable[[Client], object] = lambda client: None) -> None:
+        self.watched = 0
+        self._then = then
+
+    def watch(self) -> None:
+        """Count."""
+        self.watched += 1
+        self._then(self)
+
+
+def make() -> tuple[Clock, Newcomers]:
+    """Newcomers, and what makes their time pass."""
+    clock = Clock()
+    return clock, Newcomers(cast(asyncio.AbstractEventLoop, clock))
+
+
+def test_who_stays_is_watched_once_and_who_has_gone_is_not() -> None:
+    clock, newcomers = make()
+    stays, goes = Client(), Client()
+    newcomers.add(stays)
+    newcomers.add(goes)
+    assert len(newcomers) == 2
+    newcomers.discard(goes)
+    clock.fire()
+    assert (stays.watched, goes.watched, len(newcomers)) == (1, 0, 0)
+    clock.fire()
+    assert stays.watched == 1
+
+
+def test_one_timer_serves_all_that_come_until_it_fires_and_none_runs_while_nobody_comes() -> None:
+    clock, newcomers = make()
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        newcomers.add(client)
+    assert len(clock.due) == 1
+    clock.fire()
+    assert [client.watched for client in clients] == [1, 1, 1]
+    assert clock.due == []
+    late = Client()
+    newcomers.add(late)
+    clock.fire()
+    assert late.watched == 1
+
+
+def test_to_be_watched_may_bring_in_another_or_make_one_leave() -> None:
+    clock, newcomers = make()
+    another = Client()
+
+    def bring(client: Client) -> None:
+        newcomers.add(another)
+        newcomers.discard(client)
+
+    newcomers.add(Client(bring))
+    clock.fire()
+    assert another.watched == 0
+    clock.fire()
+    assert another.watched == 1
