@@ -40,6 +40,7 @@ from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
 from aiolsp.http1.whole import whole_request
 from aiolsp.linux.listener import Address
+from aiolsp.static.methods import reads_body
 from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.answering import FLUSH, NOTHING_HOT, Answering
@@ -140,6 +141,7 @@ class HttpConnection(Answering):
             return False  # the log is to tell what this client says of itself
         if not answer.hold():
             return False
+        self._fresh = False
         service.metrics.requests_total += 1
         service.metrics.ready_hits_total += 1
         self._stream(request, answer)
@@ -339,7 +341,7 @@ class HttpConnection(Answering):
 
     def _expect(self, request: Request) -> None:
         """The client waits before it sends the body: go on only if the answer depends on it (RFC 9110 10.1.1)."""
-        if self._service.reads_body(request):
+        if reads_body(request):
             self._put(CONTINUE)
         else:
             self._request = None

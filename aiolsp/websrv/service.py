@@ -21,7 +21,7 @@ from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd
 from aiolsp.static.answer import Answer, respond
-from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
+from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer
 from aiolsp.static.representation import Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.shared import Shared, unshared
@@ -30,6 +30,7 @@ from aiolsp.websettings import Settings
 from aiolsp.website import open_log, pages_of
 from aiolsp.websrv.cache import Entry, FileCache, Key
 from aiolsp.websrv.clock import SecondClock
+from aiolsp.websrv.look import Look, Waiter
 from aiolsp.websrv.newcomers import Newcomers
 from aiolsp.websrv.ready import LARGEST, ReadyAnswer, ReadyAnswers
 from aiolsp.websrv.turns import Turns
@@ -43,26 +44,6 @@ if TYPE_CHECKING:
 
 STUCK = 0.5
 """Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
-
-PATIENCE = 0.5
-"""Seconds that a look at the disk may take before what was known of the file is sent instead."""
-
-GIVE_UP = 10.0
-"""Seconds that it may take before who waits for a file that is not known is told 503."""
-
-Waiter = tuple["HttpConnection", Request]
-
-
-class Look:
-    """A look at the disk that is under way for *waiters*; *known* is what was seen the last time."""
-
-    __slots__ = ("begun", "known", "overdue", "waiters")
-
-    def __init__(self, begun: float, known: Entry | None, waiter: Waiter) -> None:
-        self.begun = begun
-        self.known = known
-        self.waiters = [waiter]
-        self.overdue = False
 
 
 class Service:
@@ -167,10 +148,6 @@ class Service:
         else:
             self._answer_file(connection, request)
 
-    def reads_body(self, request: Request) -> bool:
-        """Whether the answer to *request* comes after its body."""
-        return reads_body(request)
-
     def error(self, status: int, detail: str = "") -> Answer:
         """An answer that says what is wrong, and no more."""
         return error_answer(self.root, status, detail)
@@ -269,7 +246,7 @@ class Service:
         """The disk may be slow, or stuck: what was seen the last time is better than no answer, and 503 than none."""
         now = self.loop.time()
         for look in tuple(self._loading.values()):
-            if now - look.begun < (PATIENCE if look.known else GIVE_UP):
+            if not look.takes_too_long(now):
                 continue
             look.overdue = True
             waiters, look.waiters = look.waiters, []
@@ -341,15 +318,14 @@ class Service:
         disputed = self._pages is not None and self._pages.disputed(request)
         if trace.on or self.settings.cache_valid < 1 or disputed or not alone:
             return
-        if answer.in_memory and answer.size <= LARGEST:
+        if answer.own_file is not None:  # a look at any other might wait for a disk, or a network
+            if request.keep_alive:
+                self.ready.keep_open(request, answer)
+        elif answer.in_memory and answer.size <= LARGEST:
             head = answer.head.render(self.clock.date(), connection.connection_field(request))
             body = b"" if request.method == b"HEAD" else answer.ready
             record = None if self.log is None else self.log.record("", request, answer.status, len(body))
             self.ready.keep(request.head, answer.status, head + body, record, closes=not request.keep_alive)
-        elif (
-            answer.own_file is not None and request.keep_alive
-        ):  # else a look at it might wait for a disk, or a network
-            self.ready.keep_open(request, answer)
 
     def _end_second(self) -> None:
         self.publish()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiolsp.websettings import Settings
-from aiolsp.websrv import service
+from aiolsp.websrv import look
 from harness import Shell
 from webclient import exchange, read_reply, request
 from webhost import Host, hosted
@@ -49,7 +49,7 @@ def test_with_a_full_queue_what_is_known_is_served_as_it_was(loop_name: str, sit
 def test_who_waits_for_a_look_that_does_not_end_gets_what_was_seen_the_last_time(
     loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "PATIENCE", 0.0)
+    monkeypatch.setattr(look, "PATIENCE", 0.0)
     with hosted(loop_name, site, SETTINGS) as host:
         peers = [host.connect()[0] for _ in range(2)]
         assert exchange(peers[0], "/hot.txt").body == b"old"
@@ -69,7 +69,7 @@ def test_who_waits_for_a_look_that_does_not_end_gets_what_was_seen_the_last_time
 def test_who_waits_too_long_for_what_is_not_known_is_told_to_come_again(
     loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "GIVE_UP", 0.0)
+    monkeypatch.setattr(look, "GIVE_UP", 0.0)
     with hosted(loop_name, site, SETTINGS) as host:
         peer, _ = host.connect()
         with peer:

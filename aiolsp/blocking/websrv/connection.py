@@ -42,6 +42,7 @@ from aiolsp.linux.listener import Address, format_address
 from aiolsp.linux.unsent import untaken
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.answer import Answer
+from aiolsp.static.methods import reads_body
 from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
 
@@ -242,7 +243,7 @@ class HttpConnection(HeldSocket):
 
     def _expect(self, request: Request) -> None:
         """The client waits before it sends the body: go on only if the answer depends on it (RFC 9110 10.1.1)."""
-        if self._service.reads_body(request):
+        if reads_body(request):
             self.output.put(CONTINUE)
         else:
             self._request = None

@@ -23,7 +23,7 @@ from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd
 from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer, respond
-from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer, reads_body
+from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer
 from aiolsp.static.representation import Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.shared import Shared, unshared
@@ -152,10 +152,6 @@ class Service:
             limits = self.settings.limits
             answer = respond(self._load(wanted), request.method, fields, time.time(), max_ranges=limits.max_ranges)
             connection.send(request, answer)
-
-    def reads_body(self, request: Request) -> bool:
-        """Whether the answer to *request* comes after its body."""
-        return reads_body(request)
 
     def error(self, status: int, detail: str = "") -> Answer:
         """An answer that says what is wrong, and no more."""
