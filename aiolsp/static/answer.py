@@ -23,6 +23,7 @@ DECIDING = (b"accept-encoding", *CONDITIONS, b"range", b"if-range")
 """The fields that decide the answer to a request for a file; which file it is, Accept-Encoding decides too."""
 
 _CONDITIONAL = frozenset(CONDITIONS)
+_SELECTIVE = frozenset((*CONDITIONS, b"range"))
 
 _DESCRIBING = frozenset({b"Content-Type", b"Content-Encoding", b"Last-Modified"})
 """Fields that describe a representation; an answer without it has none of them (RFC 9110 15.4.5)."""
@@ -100,7 +101,7 @@ def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, ma
     The pieces are those of a GET: to a HEAD, send the head alone (RFC 9110 9.3.2).
     """
     validators = resource.validators
-    if validators is not None and resource.status == 200:
+    if validators is not None and resource.status == 200 and fields.has_any(_SELECTIVE):
         if fields.has_any(_CONDITIONAL):
             outcome = evaluate(_preconditions(fields, now), validators, method)
             if outcome is Outcome.NOT_MODIFIED:

@@ -65,28 +65,27 @@ class Answering(asyncio.Protocol):
     fd = -1
     """The socket's descriptor, for the trace only."""
 
+    # What a connection begins with stands here: for one request, most of it never changes.
+    _hot = NOTHING_HOT
+    _output_size = 0
+    _full = _clogged = _awaits_disk = False
+    _ended = _closing = False
+    # Whether a file is being begun: if all of it goes at once, who began it goes on.
+    _beginning = False
+    _transfer: Transfer | None = None
+    _exchange: Exchange | None = None
+    _sending: tuple[Request, int] | None = None
+    _timer = NO_TIMER
+    _request: Request | None = None
+    _keep_alive = True
+
     def __init__(self, service: Service, peer: Address) -> None:
-        # Server
         self._service = service
         self._time = service.loop.time
-        # Connection
         self.peer = peer
         self.host = host_of(peer)
-        self._hot = NOTHING_HOT
         self._output: list[bytes] = []
-        self._output_size = 0
         self._patience = Patience(service.settings.limits, self._time())
-        self._full = self._clogged = self._awaits_disk = False
-        self._ended = self._closing = False
-        # Whether a file is being begun: if all of it goes at once, who began it goes on.
-        self._beginning = False
-        self._transfer: Transfer | None = None
-        self._exchange: Exchange | None = None
-        self._sending: tuple[Request, int] | None = None
-        self._timer = NO_TIMER
-        # Request
-        self._request: Request | None = None
-        self._keep_alive = True
 
     # The other half
 

@@ -75,6 +75,11 @@ NO_EVENTS: deque[Event] = deque()
 class HttpConnection(Answering):
     """Serves one client; see the module for its states."""
 
+    _parser, _input, _events = NO_PARSER, NO_INPUT, NO_EVENTS
+    _fresh = True
+    # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
+    _pipelines = False
+
     # Protocol interface
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,11 +90,6 @@ class HttpConnection(Answering):
         self._write = self.transport.write
         if trace.on:
             self.fd = transport.get_extra_info("socket").fileno()
-        # Here, for an __init__ that calls another's is one call more for each connection.
-        self._parser, self._input, self._events = NO_PARSER, NO_INPUT, NO_EVENTS
-        self._fresh = True
-        # Whether a packet held several requests; then the next may, and is looked at before it is tried as one head.
-        self._pipelines = False
         self._service.newcomers.add(self)
         if self._service.join(self):
             self._hot = self._service.ready.table
@@ -120,35 +120,10 @@ class HttpConnection(Answering):
         self._patience.last_activity = self._time()
         if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
-        elif self._hot is not NOTHING_HOT and self._stream_again(data):
+        elif self._hot is not NOTHING_HOT and self._answer_alone(data):
             return
-        elif self._hot is not NOTHING_HOT and not self._service.runs_programs:
-            request = whole_request(data, self._service.settings.limits)
-            if request is not None:
-                self._answer_alone(request)
-                return
         if data:
             self._receive(data)
-
-    def _stream_again(self, data: bytes) -> bool:
-        """Answer *data* from a file that is open already, if it asks for one; True if so."""
-        service = self._service
-        found = service.ready.find_file(data)
-        if found is None:
-            return False
-        request, answer = found
-        if service.log is not None and data != request.head:
-            return False  # the log is to tell what this client says of itself
-        if not answer.hold():
-            return False
-        self._fresh = False
-        service.metrics.requests_total += 1
-        service.metrics.ready_hits_total += 1
-        self._stream(request, answer)
-        self._flush()
-        if not self._blocked:
-            self._rest()
-        return True
 
     def _answer_ready(self, data: bytes) -> bytes:
         """Answer the requests that *data* begins with, as far as their answers are ready; the bytes that are left."""
@@ -171,14 +146,41 @@ class HttpConnection(Answering):
         self._pipelines = taken > 0
         return data[taken:]
 
-    def _answer_alone(self, request: Request) -> None:
-        """Answer a request that came at rest, and of which nothing is left open."""
+    def _answer_alone(self, data: bytes) -> bool:
+        """Answer *data*, which came at rest, if it is one usual request; True if so."""
+        service = self._service
+        if service.ready.files and self._stream_again(data):
+            return True
+        request = None if service.runs_programs else whole_request(data, service.settings.limits)
+        if request is None:
+            return False
         self._fresh = False
         self._keep_alive = request.keep_alive
-        self._service.answer(self, request)
+        service.answer(self, request)
         self._flush()
         if self._hot is NOTHING_HOT and not self._blocked:
             self._rest()
+        return True
+
+    def _stream_again(self, data: bytes) -> bool:
+        """Answer *data* from a file that is open already, if it asks for one; True if so."""
+        service = self._service
+        found = service.ready.find_file(data)
+        if found is None:
+            return False
+        request, answer = found
+        if service.log is not None and data != request.head:
+            return False  # the log is to tell what this client says of itself
+        if not answer.hold():
+            return False
+        self._fresh = False
+        service.metrics.requests_total += 1
+        service.metrics.ready_hits_total += 1
+        self._stream(request, answer)
+        self._flush()
+        if not self._blocked:
+            self._rest()
+        return True
 
     def eof_received(self) -> bool:
         """The client will send nothing more; what it asked for is still owed to it (half-close)."""

@@ -76,7 +76,8 @@ class ReadyAnswers:
         self._rest = Sieve((*FRAMING, *DECIDING)).rest
         self._pages = Pages()
         self._parts: set[Hashable] = set()
-        self._files: dict[bytes, tuple[Request, Answer]] = {}
+        self.files: dict[bytes, tuple[Request, Answer]] = {}
+        """Requests whose answers are in open files, by their heads and by what the sieve leaves of these."""
         self._open: list[Answer] = []
         self._size = self._packets = 0
 
@@ -101,10 +102,10 @@ class ReadyAnswers:
 
     def keep_open(self, request: Request, answer: Answer) -> None:
         """Answer *request* by *answer*, whose file is open, from now on."""
-        known = self._files.get(rest := self._rest(request.head))
+        known = self.files.get(rest := self._rest(request.head))
         new = known is None or known[1].own_file != answer.own_file
         if new and len(self._open) < OPEN and answer.hold():
-            self._files[request.head] = self._files[rest] = request, answer
+            self.files[request.head] = self.files[rest] = request, answer
             self._open.append(answer)
 
     def asked_again(self, part: Hashable) -> bool:
@@ -130,11 +131,11 @@ class ReadyAnswers:
 
     def find_file(self, packet: bytes) -> tuple[Request, Answer] | None:
         """A request for an open file that *packet* differs from in what decides nothing, and its answer; else None."""
-        if not self._files or packet in self._files:
-            return self._files.get(packet)
+        if packet in self.files:
+            return self.files[packet]
         if len(packet) > self._max_head or not packet.endswith(END) or packet.count(b"\n") - 2 > self._max_fields:
             return None
-        return self._files.get(self._rest(packet))
+        return self.files.get(self._rest(packet))
 
     def find_first(self, data: bytes, start: int, most: int) -> list[Run]:
         """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all.
@@ -170,7 +171,7 @@ class ReadyAnswers:
         for answer in self._open:
             answer.close()
         self._open.clear()
-        self._files.clear()
+        self.files.clear()
         self._size = self._packets = 0
 
 

@@ -291,10 +291,12 @@ class Service:
         """Answer with what is not kept, unless it is a part of a file that is asked for again in this second."""
         answer = self._respond(resource, request.method, request.fields, time.time())
         # A page that takes the place of a missing file does so for some clients and not for all.
-        file = resource.identity is not None and resource.body is None and not self.root.policy.spa
+        if resource.body is not None or resource.identity is None or self.root.policy.spa:
+            connection.send(request, answer)
+            return
         resource.hold()
         connection.send(request, answer)
-        if file and self.ready.asked_again((key, request.fields.combined(b"range"))):
+        if self.ready.asked_again((key, request.fields.combined(b"range"))):
             self._keep_ready(connection, request, answer)
         resource.close()
 
