@@ -230,3 +230,10 @@ def descriptors() -> int:
         with suppress(FileNotFoundError):
             count += os.readlink(f"/proc/self/fd/{name}") != "/dev/null"
     return count
+
+
+def ready_hits(host: Host) -> int:
+    """Requests that were answered by what was kept ready."""
+    host.call(host.service.publish)
+    hits: int = host.service.metrics.ready_hits_total
+    return hits

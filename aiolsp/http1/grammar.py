@@ -79,7 +79,7 @@ http_version = rb"HTTP/([0-9])\.([0-9])"
 request_line = rb"(" + token + rb") (" + request_target + rb") " + http_version
 
 # RFC 9112 3.2.1, with its query, in a version that is read as HTTP/1.1. CONNECT has no such target (3.2.3).
-origin_form = rb"/" + target_char + rb"*(?:" + pct_encoded + target_char + rb"*)*"
+origin_form = rb"/" + request_target
 usual_request_line = rb"(?!CONNECT )(" + token + rb") (" + origin_form + rb") HTTP/1\.[1-9]"
 
 # RFC 9112 7.1, 7.1.1. Sixteen digits are 16 EiB: more can only be zeros or nonsense.

@@ -14,12 +14,13 @@ Consequence
 Decision
     `data_received` looks the packet up among the ready answers (ready.py) and writes: no task, no future, no timer
     call. `_hot` is that table while the connection is at rest and an empty one otherwise, so that one look-up decides.
-    A request that is not there, but came whole and alone, is read in one step (http1/whole.py) and answered.
+    A request that is not there may be for a large file that is open already, which is sent again; or else, if it came
+    whole and alone, it is read in one step (http1/whole.py) and answered.
     All else goes the long way: input -> parser -> events -> one answer after the other, `_advance` being the only loop.
     It stops while an answer waits for the disk, for a file to be sent, or for the client to read; then reading is
     paused as well, so that a connection holds at most one packet of input.
 Price
-    Three ways to answer; they share what builds the answer, and tests ask all of them the same questions.
+    Four ways to answer; they share what builds the answer, and tests ask all of them the same questions.
 
 State line: connection_made -> (data_received | pause_writing -> resume_writing)* -> eof_received? -> connection_lost.
 Each connection that stays has one timer (newcomers.py): what it waits for (`Phase`) says how long, and activity only

@@ -270,7 +270,7 @@ class Transfer:
         self._done(complete)
 
     def _release(self) -> None:
-        if self._out.fileno() < 0:
+        if self._out.fileno() < 0:  # done already: a second close would let go of the file for somebody else
             return
         self._unwatch()
         self._queued = False

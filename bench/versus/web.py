@@ -142,6 +142,14 @@ SPECS = (
         (OURS, NGINX, AIOHTTP),
         variant="cold",
     ),
+    Spec(
+        "strange",
+        "20,000 files, 8 browser-like fields that vary",
+        "",
+        (),
+        settings={"fields": BROWSER_FIELDS, "numbered": True},
+        variant="cold",
+    ),
     Spec("unknown", "20,000 files of 8 KiB, nothing kept of any", "", (), variant="unknown"),
     Spec("log", "1 KiB hot file, access log on", SMALL, (_least(0.8),), variant="log"),
 )
