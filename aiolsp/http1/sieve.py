@@ -46,7 +46,7 @@ class Sieve:
 
     @cached_property
     def _expression(self) -> re.Pattern[bytes]:
-        """Made when it is first needed: that takes milliseconds, for which the first answer need not wait."""
+        """Made when it is first needed: that takes a millisecond, for which the start of a server need not wait."""
         # Possessive, since no line can match in two ways. Whole runs of lines, because to begin and end a match costs
         # as much as a line; with the CR LF before them, because what starts with bytes is found quickly.
         line = rb"(?!(?:" + _any_of(self._decide) + rb"):)" + tchar + rb"++:[\t -~\x80-\xff]*+\r\n"

@@ -39,7 +39,6 @@ from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Requ
 from aiolsp.http1.parser import RequestParser
 from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
-from aiolsp.http1.whole import whole_request
 from aiolsp.linux.listener import Address
 from aiolsp.static.methods import reads_body
 from aiolsp.static.phases import Phase
@@ -100,9 +99,12 @@ class HttpConnection(Answering):
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what was answered a moment ago, or is one usual request; else go the long way."""
-        ready = self._hot.get(data)
-        if ready is None and self._hot and not (self._pipelines and more_than_a_head(data)):
-            ready = self._service.ready.find(data)
+        ready, rest = self._hot.get(data), None
+        if ready is None and self._hot is not NOTHING_HOT and not (self._pipelines and more_than_a_head(data)):
+            answers = self._service.ready
+            rest = answers.heads.rest(data)
+            if rest is not None:
+                ready = answers.find(data, rest)
         if ready is not None:
             ready.hits += 1
             self._patience.last_activity = self._time()
@@ -121,7 +123,7 @@ class HttpConnection(Answering):
         self._patience.last_activity = self._time()
         if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
-        elif self._hot is not NOTHING_HOT and self._answer_alone(data):
+        elif rest is not None and self._answer_alone(data, rest):
             return
         if data:
             self._receive(data)
@@ -147,12 +149,12 @@ class HttpConnection(Answering):
         self._pipelines = taken > 0
         return data[taken:]
 
-    def _answer_alone(self, data: bytes) -> bool:
-        """Answer *data*, which came at rest, if it is one usual request; True if so."""
+    def _answer_alone(self, data: bytes, rest: bytes) -> bool:
+        """Answer *data*, which came at rest and of which *rest* is left, if it is one usual request; True if so."""
         service = self._service
-        if service.ready.files and self._stream_again(data):
+        if service.ready.files and self._stream_again(data, rest):
             return True
-        request = None if service.runs_programs else whole_request(data, service.settings.limits)
+        request = None if service.runs_programs else service.ready.heads.request(data, rest)
         if request is None:
             return False
         self._fresh = False
@@ -163,10 +165,10 @@ class HttpConnection(Answering):
             self._rest()
         return True
 
-    def _stream_again(self, data: bytes) -> bool:
-        """Answer *data* from a file that is open already, if it asks for one; True if so."""
+    def _stream_again(self, data: bytes, rest: bytes) -> bool:
+        """Answer *data*, of which *rest* is left, from a file that is open already, if it asks for one; True if so."""
         service = self._service
-        found = service.ready.find_file(data)
+        found = service.ready.files.get(rest)
         if found is None:
             return False
         request, answer = found

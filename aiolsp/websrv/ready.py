@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from aiolsp.http1.limits import Limits
-from aiolsp.http1.sieve import END, FRAMING, Sieve
+from aiolsp.http1.sieve import END
 from aiolsp.linux.pages import Pages, Place
-from aiolsp.static.answer import DECIDING
 
 if TYPE_CHECKING:
     from aiolsp.http1.messages import Request
+    from aiolsp.http1.whole import HeadReader
     from aiolsp.static.access_log import LogRecord
     from aiolsp.static.answer import Answer
 
@@ -68,16 +67,15 @@ Run = tuple[bytes, ReadyAnswer, int]
 
 
 class ReadyAnswers:
-    """The ready answers of one server; *limits* on a head hold for those that are not parsed as well."""
+    """The ready answers of one server; *heads* reads what they answer, within the limits of the request machine."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, heads: HeadReader) -> None:
         self.table: dict[bytes, ReadyAnswer] = {}
-        self._max_head, self._max_fields = limits.max_head, limits.max_fields
-        self._rest = Sieve((*FRAMING, *DECIDING)).rest
+        self.heads = heads
         self._pages = Pages()
         self._parts: set[Hashable] = set()
         self.files: dict[bytes, tuple[Request, Answer]] = {}
-        """Requests whose answers are in open files, by their heads and by what the sieve leaves of these."""
+        """Requests whose answers are in open files, by what the sieve leaves of their heads."""
         self._open: list[Answer] = []
         self._size = self._packets = 0
 
@@ -88,7 +86,7 @@ class ReadyAnswers:
 
         *closes*: the request asks for the connection to be closed after it.
         """
-        rest = self._rest(head)
+        rest = self.heads.sift(head)
         known = self.table.get(rest)
         lent = known is None and len(payload) >= LENT
         self._size += len(rest) + len(payload) * (1 + lent) if known is None else len(payload) - len(known.payload)
@@ -102,10 +100,10 @@ class ReadyAnswers:
 
     def keep_open(self, request: Request, answer: Answer) -> None:
         """Answer *request* by *answer*, whose file is open, from now on."""
-        known = self.files.get(rest := self._rest(request.head))
+        known = self.files.get(rest := self.heads.sift(request.head))
         new = known is None or known[1].own_file != answer.own_file
         if new and len(self._open) < OPEN and answer.hold():
-            self.files[request.head] = self.files[rest] = request, answer
+            self.files[rest] = request, answer
             self._open.append(answer)
 
     def asked_again(self, part: Hashable) -> bool:
@@ -115,27 +113,15 @@ class ReadyAnswers:
             self._parts.add(part)
         return again
 
-    def find(self, packet: bytes) -> ReadyAnswer | None:
-        """The answer to *packet*, if that is one head that differs from a known one in what decides nothing."""
-        if len(packet) > self._max_head or not packet.endswith(END):
-            return None
+    def find(self, packet: bytes, rest: bytes) -> ReadyAnswer | None:
+        """The answer to *packet*, of which *rest* is left, if it differs from a known head in what decides nothing."""
         # The rest of anything but one head has more empty lines than any key of the table.
-        ready = self.table.get(self._rest(packet))
-        # All its lines are right now: each ends with one LF, and all but the first and the last are fields.
-        if ready is None or packet.count(b"\n") - 2 > self._max_fields:
-            return None
-        self._packets += len(packet)
-        if self._packets <= PACKETS:
-            self.table[packet] = ready
+        ready = self.table.get(rest)
+        if ready is not None:
+            self._packets += len(packet)
+            if self._packets <= PACKETS:
+                self.table[packet] = ready
         return ready
-
-    def find_file(self, packet: bytes) -> tuple[Request, Answer] | None:
-        """A request for an open file that *packet* differs from in what decides nothing, and its answer; else None."""
-        if packet in self.files:
-            return self.files[packet]
-        if len(packet) > self._max_head or not packet.endswith(END) or packet.count(b"\n") - 2 > self._max_fields:
-            return None
-        return self.files.get(self._rest(packet))
 
     def find_first(self, data: bytes, start: int, most: int) -> list[Run]:
         """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all.
@@ -143,11 +129,13 @@ class ReadyAnswers:
         One head alone is left to `find`.
         """
         found: list[Run] = []
-        while most > 0 and (end := data.find(END, start, start + self._max_head)) >= 0:
+        while most > 0 and (end := data.find(END, start, start + self.heads.max_head)) >= 0:
             head = data[start : end + len(END)]
             if len(head) == len(data):
                 break
-            ready = self.table.get(head) or self.find(head)
+            ready = self.table.get(head)
+            if ready is None and (rest := self.heads.rest(head)) is not None:
+                ready = self.find(head, rest)
             if ready is None:
                 break
             if ready.closes:

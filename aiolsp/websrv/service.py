@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
+from aiolsp.http1.whole import HeadReader
 from aiolsp.linux.descriptors import make_room
 from aiolsp.linux.resident import Looks
 from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd
-from aiolsp.static.answer import Answer, respond
+from aiolsp.static.answer import DECIDING, Answer, respond
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer
 from aiolsp.static.representation import Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
@@ -64,7 +65,7 @@ class Service:
         self.looks = Looks()
         self.connections: set[HttpConnection] = set()
         self.cache = FileCache(settings.cache_size)
-        self.ready = ReadyAnswers(settings.limits)
+        self.ready = ReadyAnswers(HeadReader(settings.limits, DECIDING))
         self.draining = False
         self.shared = unshared() if shared is None else shared
         limits = settings.limits

@@ -8,16 +8,15 @@ import pytest
 
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import Fields, Request
-from aiolsp.http1.whole import whole_request
-from parsing import LIMITS, check, in_pieces
+from parsing import LIMITS, check, in_pieces, whole_request
 
 USUAL = b"GET /a?b=%20 HTTP/1.1\r\nHost: a:80\r\nX: y\r\n\r\n"
 
 
 def test_a_usual_request_is_read_at_once() -> None:
     fields = Fields([(b"host", b"a:80"), (b"x", b"y")])
-    assert whole_request(USUAL, LIMITS) == Request(b"GET", b"/a?b=%20", (1, 1), fields, True, False, False, USUAL)
-    closing = whole_request(USUAL.replace(b"X: y", b"Connection: close"), LIMITS)
+    assert whole_request(USUAL) == Request(b"GET", b"/a?b=%20", (1, 1), fields, True, False, False, USUAL)
+    closing = whole_request(USUAL.replace(b"X: y", b"Connection: close"))
     assert closing is not None
     assert not closing.keep_alive
 
@@ -55,11 +54,11 @@ def test_a_usual_request_is_read_at_once() -> None:
     ],
 )
 def test_any_other_is_left_to_the_parser(data: bytes) -> None:
-    assert whole_request(data, LIMITS) is None
+    assert whole_request(data) is None
     check(*in_pieces(data, 7))
 
 
 def test_limits_hold_for_fields_that_were_read_under_others() -> None:
     data = USUAL.replace(b"X: y\r\n", b"X: y\r\n" * LIMITS.max_fields)
     assert whole_request(data, Limits()) is not None
-    assert whole_request(data, LIMITS) is None
+    assert whole_request(data) is None

@@ -12,11 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiolsp.http1.limits import Limits
+from aiolsp.http1.whole import HeadReader
 from aiolsp.linux.pages import Place
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.connection import NO_EVENTS, NO_INPUT, NO_PARSER
-from aiolsp.websrv.ready import LENT, ReadyAnswers
+from aiolsp.websrv.ready import LENT, ReadyAnswer, ReadyAnswers
 from harness import receive_exactly, receive_until
 from webclient import exchange, read_reply, request
 from webhost import Host, hosted, ready_hits
@@ -31,13 +32,19 @@ LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def answers() -> ReadyAnswers:
-    kept = ReadyAnswers(Limits(max_fields=3, max_head=200, max_target=100))
+    kept = ReadyAnswers(HeadReader(Limits(max_fields=3, max_head=200, max_target=100)))
     kept.keep(HEAD, 200, b"answer", None)
     return kept
 
 
+def find(answers: ReadyAnswers, packet: bytes) -> ReadyAnswer | None:
+    """As a connection asks for it."""
+    rest = answers.heads.rest(packet)
+    return None if rest is None else answers.find(packet, rest)
+
+
 def found(answers: ReadyAnswers, data: bytes, start: int = 0, most: int = 1000) -> list[bytes]:
-    if answers.find(data) is not None:
+    if find(answers, data) is not None:
         return [data]
     runs = answers.find_first(data, start, most)
     return [head for head, known, times in runs if known.payload == b"answer" for _ in range(times)]
@@ -63,7 +70,7 @@ def test_heads_are_answered_from_the_first_to_the_first_that_is_unknown(answers:
 @example([HEAD, HEAD], 0, 6)
 def test_runs_are_what_one_look_up_after_the_other_finds(heads: list[bytes], lost: int, most: int) -> None:
     """For any heads, wherever the packet ends, and however much may be answered."""
-    answers = ReadyAnswers(Limits())
+    answers = ReadyAnswers(HeadReader(Limits()))
     answers.keep(HEAD, 200, b"answer")
     answers.keep(LAST, 200, b"last", closes=True)
     data = b"".join(heads)
@@ -71,7 +78,7 @@ def test_runs_are_what_one_look_up_after_the_other_finds(heads: list[bytes], los
     expected: list[bytes] = []
     left = most
     for head in heads:
-        ready = answers.find(head)
+        ready = find(answers, head)
         if left <= 0 or ready is None or not data.startswith(b"".join(expected) + head) or data == head:
             break
         expected.append(head)
@@ -80,15 +87,15 @@ def test_runs_are_what_one_look_up_after_the_other_finds(heads: list[bytes], los
             break
     runs = answers.find_first(data, 0, most)
     assert [head for head, _, times in runs for _ in range(times)] == expected
-    assert all(ready is answers.find(head) for head, ready, _ in runs)
+    assert all(ready is find(answers, head) for head, ready, _ in runs)
 
 
 def test_an_answer_that_is_kept_again_is_the_newer_one_and_counts_on(answers: ReadyAnswers) -> None:
-    ready = answers.find(OTHER)
+    ready = find(answers, OTHER)
     assert ready is not None
     ready.hits = 5
     answers.keep(HEAD, 200, b"newer")
-    assert answers.find(OTHER) is ready and answers.table[OTHER] is ready
+    assert find(answers, OTHER) is ready and answers.table[OTHER] is ready
     assert ready.payload == b"newer" and ready.hits == 5
 
 
@@ -245,12 +252,12 @@ def test_a_large_answer_is_lent_and_comes_whole_however_slowly_it_is_read(
 def test_what_is_lent_is_counted_twice_and_what_takes_its_place_is_not_lent(answers: ReadyAnswers) -> None:
     answers.keep(UNKNOWN, 200, bytes(LENT))
     assert 2 * LENT < answers._size < 2 * LENT + 500
-    lent = answers.find(UNKNOWN)
+    lent = find(answers, UNKNOWN)
     assert lent is not None and lent.place is not None and lent.place.length == LENT
     answers.keep(UNKNOWN, 200, bytes(LENT + 1))
     assert lent.place is None and len(lent.payload) == LENT + 1
     answers.keep(LAST, 200, bytes(LENT - 1), closes=True)
-    small = answers.find(LAST)
+    small = find(answers, LAST)
     assert small is not None and small.place is None
     answers.forget()
 
