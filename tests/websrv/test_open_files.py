@@ -45,10 +45,10 @@ def test_a_large_file_is_opened_twice_in_a_second_however_often_it_is_asked_for(
             assert exchange(peer, "/huge.bin", f"X: {number}").body == HUGE
         assert metrics.cache_misses_total - misses == 2 and ready_hits(endless) == 8
         assert metrics.requests_total - requests == 10 and metrics.sent_bytes_total > 10 * len(HUGE)
-        assert descriptors() == before + 1
+        assert endless.call(descriptors) == before + 1
         assert not exchange(peer, "/huge.bin", method="HEAD").body
         endless.call(endless.service.ready.forget)
-        assert descriptors() == before
+        assert endless.call(descriptors) == before
         assert exchange(peer, "/huge.bin").body == HUGE and metrics.cache_misses_total - misses == 4
 
 
@@ -101,7 +101,8 @@ def test_few_files_are_kept_open(endless: Host, monkeypatch: pytest.MonkeyPatch)
         before = descriptors()
         for target in ("/huge.bin", "/1.bin", "/2.bin", "/3.bin") * 4:
             assert exchange(peer, target).body == HUGE
-        assert descriptors() == before + 2
+        # On the loop's thread: the last file may be closed after its last byte has come.
+        assert endless.call(descriptors) == before + 2
 
 
 def test_who_still_reads_when_the_second_ends_is_sent_the_rest_and_nothing_stays_open(endless: Host) -> None:
