@@ -13,12 +13,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from aiolsp.cli import VERSION, Parser, UsageError, add_loop_option, add_trace_options, port_number, ready, say
-from aiolsp.http1.limits import UNITS, Limits
+from aiolsp.http1.limits import KIB, MIB, UNITS, Limits
 from aiolsp.linux.listener import Address
 from aiolsp.static.policy import Policy, ScriptDirectoryError
-
-KIB = 1024
-MIB = 1024 * KIB
 
 ACCEPT = ("parent", "child", "reuseport")
 
@@ -56,7 +53,7 @@ def web_parser(*, blocking: bool = False) -> Parser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=27, width=110),
     )
     add = parser.add_argument
-    add("where", nargs="*", default=[], metavar="DIR | PORT", help="directory (default .) and, or, port (default 8080)")
+    add("where", nargs="*", default=[], metavar="DIR | PORT", help="directory (default .), port (default 8080)")
     add("-d", "--directory", metavar="DIR", help=argparse.SUPPRESS)
     add("-b", "--bind", "--host", dest="host", default="127.0.0.1", metavar="ADDRESS", help="address; :: is dual stack")
     # http.server asks which protocol version to speak; here the client's request says it.
@@ -66,6 +63,8 @@ def web_parser(*, blocking: bool = False) -> Parser:
     _add_policy(parser)
     _add_machinery(parser)
     _add_programs(parser)
+    numbers = {name: default for name, default in Settings._field_defaults.items() if isinstance(default, (int, float))}
+    parser.set_defaults(**numbers)
     _add_limits(parser)
     _add_workers(parser)
     if not blocking:
@@ -89,28 +88,15 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
 
 def _add_machinery(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    defaults = Settings()
     whole, some = _at_least(int, 1), _at_least(float, 0)
-    add("--threads", type=whole, default=defaults.threads, metavar="N", help="threads that read files (%(default)s)")
-    add("--max-queue", type=whole, default=1000, metavar="N", help="requests that may wait for them; then 503 (1000)")
-    add(
-        "--cache-size",
-        type=_at_least(int, 0),
-        default=64 * MIB,
-        metavar="BYTES",
-        help="memory for small files (64 MiB)",
-    )
-    add("--cache-file", type=_at_least(int, 0), default=256 * KIB, metavar="BYTES", help="largest file in it (256 KiB)")
-    add("--cache-valid", type=some, default=1.0, metavar="S", help="a file counts unchecked, if the disk answers (1)")
+    add("--threads", type=whole, metavar="N", help="threads that read files (8)")
+    add("--max-queue", type=whole, metavar="N", help="requests that may wait for them; then 503 (1000)")
+    add("--cache-size", type=_at_least(int, 0), metavar="BYTES", help="memory for small files (64 MiB)")
+    add("--cache-file", type=_at_least(int, 0), metavar="BYTES", help="largest file in it (256 KiB)")
+    add("--cache-valid", type=some, metavar="S", help="how long a file counts unchecked, if the disk answers (1)")
     add("--status", type=_page, metavar="PATH", help="metrics at this path, for this machine only; not logged")
     add("--health", type=_page, metavar="PATH", help="200 at this path, 503 while it stops; both hide such a file")
-    add(
-        "--grace",
-        type=some,
-        default=10.0,
-        metavar="S",
-        help="time to finish what is in flight at SIGTERM or SIGHUP (10)",
-    )
+    add("--grace", type=some, metavar="S", help="time to finish what is in flight at SIGTERM or SIGHUP (10)")
 
 
 def _add_programs(parser: argparse.ArgumentParser) -> None:
@@ -118,10 +104,8 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     add("--cgi", action="store_true", help="run the programs of the root's cgi-bin and htbin for /cgi-bin/NAME ...")
     add("--cgi-dir", metavar="DIR", help="run the programs of DIR for /cgi-bin/NAME[/PATH_INFO]")
     some, whole = _at_least(float, 0.001), _at_least(int, 1)
-    parser.add_argument(
-        "--cgi-timeout", type=some, default=10.0, metavar="S", help="their time to answer; then 504 (10)"
-    )
-    parser.add_argument("--max-children", type=whole, default=16, metavar="N", help="how many at once; then 503 (16)")
+    parser.add_argument("--cgi-timeout", type=some, metavar="S", help="their time to answer; then 504 (10)")
+    parser.add_argument("--max-children", type=whole, metavar="N", help="how many at once; then 503 (16)")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
