@@ -17,7 +17,7 @@ Decision
 Price
     A client that has closed its end before its program writes is found out at the first write only; the time-out bounds
     that. A copy of the output goes through this process: with the socket as its stdout, as in the book, a program could
-    not be bounded, and its O_NONBLOCK would be the transport's (FACTS: 124,964 of 3,000,036 bytes).
+    not be bounded, and its O_NONBLOCK would be the transport's: of 3,000,036 bytes, head(1) wrote 124,964.
 The C++ original runs whatever path it is sent, /bin/sh too, without a bound in time or number, and reaps by
 waitpid(-1) in a signal handler's wake.
 

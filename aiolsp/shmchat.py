@@ -3,8 +3,8 @@
 Book p. 255, listing 13-4.
 
 Facts (both loops, this kernel)
-    - To fork inside a running loop is to share its epoll with the child (FACTS R6); a zygote that was forked before
-      there was a loop has nothing to share but what all shall share, the memory and the doorbells.
+    - To fork inside a running loop is to share its epoll with the child (linux/zygote.py); a zygote that was forked
+      before there was a loop has nothing to share but what all shall share, the memory and the doorbells.
     - A socket is closed when the last process that has it closes it.
     - A child may be killed at any moment, and so may the parent.
     - Shared memory slows nobody down: a ring that is full is overwritten.

@@ -100,8 +100,8 @@ class Ends(NamedTuple):
 def meta_variables(request: Request, path: ScriptPath, ends: Ends, *, length: int, root: bytes) -> dict[bytes, bytes]:
     """The environment that tells a program of *request* (RFC 3875 section 4.1), with no variable of the server's own.
 
-    *length* is that of the body. *root* is the path of the served directory, without a slash at
-    its end. There is no AUTH_TYPE, REMOTE_IDENT or REMOTE_USER, and no look-up of the client's name.
+    *length* is that of the body, in bytes. *root* is the path of the served directory, without a slash at its end.
+    There is no AUTH_TYPE, REMOTE_IDENT or REMOTE_USER, and no look-up of the client's name.
     """
     host, port = ends.local or ("localhost", 80)
     peer, peer_port = ends.peer or ("unix:", 0)

@@ -1,10 +1,10 @@
-"""The program behind the page of ``lab web``: runs a lab, and streams what happens as server-sent events (RFC 3875).
+"""The program behind the page of ``lab web``: runs a lab, and streams what happens (server-sent events, HTML 9.2).
 
 Decision
-    It is a CGI program, so that websrv's own means bound it: so many at once, so long between two pieces of output,
-    and killed with its group, servers and all, when the reader leaves. A message is one JSON object: ``begin`` with a
-    `Run` that is still empty, ``more`` lanes, events and lines of source as they come, ``end`` with the whole `Run`,
-    ``failed``.
+    It is a CGI program (RFC 3875), so that websrv's own means bound it: so many at once, so long between two pieces of
+    output, and killed with its group, servers and all, when the reader leaves. A message is one JSON object: ``begin``
+    with a `Run` that is still empty, ``more`` lanes, events and lines of source as they come, ``end`` with the whole
+    `Run`, ``failed``.
     A lab starts processes: only the page that this server gave out may ask for one. POST makes a browser say its
     Origin, which must be the Host, which must be a name of this machine: a site that has its own name point at
     127.0.0.1 (DNS rebinding) has another Host, and any other site another Origin.

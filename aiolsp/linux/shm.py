@@ -10,7 +10,7 @@ Facts (memfd_create(2), shm_overview(7), shmget(2), posix_fallocate(3), tried on
     - A file in /dev/shm is a promise: ftruncate takes no memory, and a store into a page that tmpfs has no room for is
       SIGBUS, as is one behind the end of a file that somebody has made smaller.
     - memfd_create and shmget know no limit but the machine's: 1 PiB of memfd was taken until the OOM killer came.
-    - ``multiprocessing.shared_memory`` unlinks the segment under the others when one unrelated process ends (FACTS 5).
+    - ``multiprocessing.shared_memory`` unlinks the segment under the others when one unrelated process ends.
 Consequence
     The name must go before anything can go wrong, all pages must be had at the start, and the size be fixed.
 Decision

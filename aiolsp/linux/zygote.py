@@ -2,7 +2,7 @@
 
 Book p. 289, listing 15-1 forks its pool before the server does anything else; this one can go on forking later.
 
-Facts (fork(2), prctl(2), unix(7), tried on this kernel; FACTS R6)
+Facts (fork(2), prctl(2), unix(7), tried on this kernel)
     - A child of fork has a copy of every descriptor. One forked inside a running event loop shares the loop's epoll:
       what it removes there is removed for its parent too. One forked beside threads holds the locks that they held.
     - A descriptor can be sent over a unix socket (SCM_RIGHTS). On SOCK_SEQPACKET one receive is one message.

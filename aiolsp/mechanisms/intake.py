@@ -59,9 +59,8 @@ class Intake:
 
     async def _leave(self, signals: SignalReceiver) -> None:
         async for _ in signals:
-            self._channel.send(
-                LEAVING
-            )  # the parent may have sent a connection just now: it says when there are no more
+            # Not the end yet: the parent may have sent a connection just now, and says when there are no more.
+            self._channel.send(LEAVING)
 
     def _hear(self) -> None:
         for word, descriptors in self._channel.receive():

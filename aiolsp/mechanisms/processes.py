@@ -2,7 +2,7 @@
 
 Book p. 289, listing 15-1: processpool<T>.
 
-Facts (FACTS 5 and 6; tried on this kernel)
+Facts (tried on this kernel)
     - Python runs on one core of a process. A loop that is forked while it runs is shared (linux/zygote.py).
     - A connection may be accepted by the parent and sent to a child (SCM_RIGHTS), or by whichever child is quickest on
       one listener, or by the child whose SO_REUSEPORT listener the kernel chose by its hash.
@@ -246,9 +246,8 @@ class ProcessPool:
     def _drain(self, child: _Child) -> None:
         if trace.on:
             trace.event("=", "drain", pid=child.pid, worker=child.worker.index, why="finish what it has, then end")
-        if not child.channel.send(
-            DRAIN
-        ):  # it has not read for long: as it will say that it is leaving, it is told then
+        # A full channel: it has not read for long. SIGTERM has it say that it is leaving, and then it is told.
+        if not child.channel.send(DRAIN):
             self._signal(child, signal.SIGTERM)
 
     def _kill(self, child: _Child) -> None:

@@ -243,9 +243,8 @@ class ProcessPool:
     def _drain(self, child: _Child) -> None:
         if trace.on:
             trace.event("=", "drain", pid=child.process.pid, worker=child.worker.index, why="finish, then end")
-        if not child.channel.send(
-            DRAIN
-        ):  # it has not read for long: as it will say that it is leaving, it is told then
+        # A full channel: it has not read for long. SIGTERM has it say that it is leaving, and then it is told.
+        if not child.channel.send(DRAIN):
             child.process.send(signal.SIGTERM)
 
     def _kill(self, child: _Child) -> None:

@@ -7,11 +7,10 @@ Consequence
     A program takes as long as it takes, and so would keep a thread of the pool from the disk.
 Decision
     Threads of their own, as many as programs may run: ``max_children``; those of all workers share that many places
-    (linux/places.py). Such a thread holds the connection from the
-    request's head to the end of the answer, and waits in one poll(2) for all there is: the client's socket, the
-    program's three pipes and its pidfd, with the first of all deadlines as the time-out. So input goes on while the
-    program reads, output while the client does, and it reads like the sequence that it is. The times are those of the
-    other shell. Then the pool has the connection back.
+    (linux/places.py). Such a thread holds the connection from the request's head to the end of the answer, and waits in
+    one poll(2) for all there is: the client's socket, the program's three pipes and its pidfd, with the first of all
+    deadlines as the time-out. So input goes on while the program reads, output while the client does, and it reads like
+    the sequence that it is. The times are those of the other shell. Then the pool has the connection back.
 Price
     A stack for each program; where the loop of the other shell has callbacks, the state of an exchange is its thread's.
 """

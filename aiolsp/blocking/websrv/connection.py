@@ -64,7 +64,7 @@ ENDED, HANDED = 0, -1
 
 
 class HttpConnection(HeldSocket):
-    """Serves one client; see the module for who may call what when."""
+    """Serves one client; held.py tells who may call what when."""
 
     def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
         super().__init__(service, sock, peer)
@@ -159,9 +159,8 @@ class HttpConnection(HeldSocket):
         if answer.streamed and request.method != b"HEAD":
             self._transfer = Transfer(self.output, request, answer)
             return
-        size = 0
-        if request.method != b"HEAD":
-            size = answer.size
+        size = 0 if request.method == b"HEAD" else answer.size
+        if size:
             self.output.put(answer.ready)
         answer.close()
         self._service.note(self, request, answer.status, size)
@@ -292,6 +291,7 @@ class HttpConnection(HeldSocket):
     # Bytes
 
     def receive(self) -> None:
+        """Read once, and parse what came; the events wait for their turn. Raises OSError if the client is gone."""
         size = PIECE if self._parser.state is ParseState.CONTENT else HEADS
         try:
             data = self._socket.recv(size)
