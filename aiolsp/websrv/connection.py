@@ -154,7 +154,7 @@ class HttpConnection(Answering):
         service = self._service
         if service.ready.files and self._stream_again(data, rest):
             return True
-        request = None if service.runs_programs else service.ready.heads.request(data, rest)
+        request = service.ready.heads.request(data, rest) if service.gateway is None else None
         if request is None:
             return False
         self._fresh = False

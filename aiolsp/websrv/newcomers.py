@@ -24,12 +24,12 @@ SOON = 0.1
 
 
 class Newcomers:
-    """``add`` when one comes, ``discard`` when it has gone without having been told to ``watch``."""
+    """``add`` when one comes, ``discard`` when it has gone without being told to ``watch``; ``close`` at the end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._present: set[Answering] = set()
-        self._waiting = False
+        self._handle: asyncio.TimerHandle | None = None
         self.discard = self._present.discard
 
     def __len__(self) -> int:
@@ -38,12 +38,17 @@ class Newcomers:
     def add(self, newcomer: Answering) -> None:
         """Have *newcomer* watched soon."""
         self._present.add(newcomer)
-        if not self._waiting:
-            self._waiting = True
-            self._loop.call_later(SOON, self._settle)
+        if self._handle is None:
+            self._handle = self._loop.call_later(SOON, self._settle)
+
+    def close(self) -> None:
+        """Take back the loop's timer: nobody is left, and nobody comes."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
     def _settle(self) -> None:
-        self._waiting = False
+        self._handle = None
         stayed = list(self._present)
         self._present.clear()
         for newcomer in stayed:

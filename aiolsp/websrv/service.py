@@ -76,8 +76,7 @@ class Service:
         self._pages = pages_of(settings)
         self._loading: dict[Key, Look] = {}
         self._emptied: asyncio.Future[None] | None = None
-        self.runs_programs = root.scripts is not None
-        self._gateway = None if root.scripts is None else self._make_gateway(root.scripts)
+        self.gateway = None if root.scripts is None else self._make_gateway(root.scripts)
 
     def _make_gateway(self, scripts: Scripts) -> Gateway:
         # Here, because most servers run no programs, and start sooner without what it takes to.
@@ -128,7 +127,7 @@ class Service:
 
     def exchange(self, connection: HttpConnection, request: Request) -> Exchange | None:
         """What takes the body of *request* and answers it; None if *answer* does, for which no body matters."""
-        exchange = None if self._gateway is None else self._gateway.exchange(connection, request)
+        exchange = None if self.gateway is None else self.gateway.exchange(connection, request)
         self.metrics.requests_total += exchange is not None
         return exchange
 
@@ -139,7 +138,7 @@ class Service:
 
     def answer_instead(self, connection: HttpConnection, request: Request) -> None:
         """As `answer`, for a *request* that stands for another, which was counted."""
-        fault = None if self._gateway is None else self._gateway.refusal(request)
+        fault = None if self.gateway is None else self.gateway.refusal(request)
         if fault is not None:
             connection.send(request, self.error(fault.status, fault.reason))
         elif not asks_for_file(request):
@@ -353,7 +352,7 @@ class Service:
         metrics.threads_busy, metrics.queue_length = self.pool.busy, self.pool.queued
         metrics.timers = len(self.timers.timers) + len(self.newcomers)
         metrics.cache_entries, metrics.cache_bytes = len(self.cache), self.cache.used
-        metrics.programs = 0 if self._gateway is None else self._gateway.running
+        metrics.programs = 0 if self.gateway is None else self.gateway.running
         metrics.draining = self.draining
         self.shared.scoreboard.publish(self.shared.row, metrics)
 
@@ -374,11 +373,12 @@ class Service:
 
     async def close(self) -> None:
         """After the last connection: end programs, threads and timers, and let go of the directory."""
-        if self._gateway is not None:
-            await self._gateway.close()
+        if self.gateway is not None:
+            await self.gateway.close()
         self.publish()
         self.ready.forget()
         self.clock.close()
+        self.newcomers.close()
         self.timers.close()
         if await self.pool.close(STUCK):
             self.root.close()

@@ -16,10 +16,15 @@ class Clock:
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
-        """Have *callback* called by `fire`."""
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Clock:
+        """Have *callback* called by `fire`; what takes it back."""
         assert delay == SOON
         self.due.append(callback)
+        return self
+
+    def cancel(self) -> None:
+        """Nothing is to be called."""
+        self.due.clear()
 
     def fire(self) -> None:
         """The time has come."""
@@ -73,6 +78,15 @@ def test_one_timer_serves_all_that_come_until_it_fires_and_none_runs_while_nobod
     newcomers.add(late)
     clock.fire()
     assert late.watched == 1
+
+
+def test_nothing_waits_for_a_server_that_has_closed() -> None:
+    clock, newcomers = make()
+    newcomers.close()
+    newcomers.add(client := Client())
+    newcomers.discard(client)
+    newcomers.close()
+    assert clock.due == []
 
 
 def test_to_be_watched_may_bring_in_another_or_make_one_leave() -> None:
