@@ -127,10 +127,6 @@ class LoopHost(Host):
         """The server's sides of its connections."""
         return set(self.service.connections)
 
-    def socket_of(self, connection: Any) -> Any:
-        """The server's socket of *connection*."""
-        return connection.transport.get_extra_info("socket")
-
     def waits_for(self, connection: Any, phase: Phase) -> bool:
         """Whether *connection* waits for that."""
         return connection._patience.phase is phase

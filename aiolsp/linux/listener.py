@@ -67,15 +67,19 @@ NOT_OF_THIS_MACHINE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 """An address of a host that this machine lacks, as ``::1`` of localhost where IPv6 is off: the others do without it."""
 
 
+_NEVER_WAITS = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+"""A type that says that no time-out holds: else there is a default one, for which each send looks before it sends."""
+
+
 class StreamSocket(socket.socket):
     """A socket of a class that knows its family and type, and so do the sockets that it accepts; see the module."""
 
     __slots__ = ()  # so that the class may take the place of the one it comes from
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As Python's own, but of this class at once; whether it blocks is not asked for."""
+        """As Python's own, but of this class at once; and the object never waits, whatever its descriptor does."""
         descriptor, peer = self._accept()  # type: ignore[attr-defined]  # as socket.py has it
-        return self.__class__(self.family, self.type, self.proto, descriptor), peer
+        return self.__class__(self.family, _NEVER_WAITS, self.proto, descriptor), peer
 
 
 _STREAMS = {

@@ -89,7 +89,7 @@ class HttpConnection(Answering):
             transport.max_size = READ
         self._write = self.transport.write
         if trace.on:
-            self.fd = transport.get_extra_info("socket").fileno()
+            self.fd = self._socket.fileno()
         self._service.newcomers.add(self)
         if self._service.join(self):
             self._hot = self._service.ready.table
@@ -108,10 +108,12 @@ class HttpConnection(Answering):
         if ready is not None:
             ready.hits += 1
             self._patience.last_activity = self._time()
-            if ready.place is None:
-                self._write(ready.payload)
-            else:
+            if ready.place is not None:
                 self._write_lent(ready.payload, ready.place)
+            elif ready.closes:
+                self._write_last(ready.payload)
+            else:
+                self._write(ready.payload)
             if self._service.log is not None:
                 self._service.log_again(self, data, ready)
             if ready.closes:
@@ -388,4 +390,4 @@ class HttpConnection(Answering):
 
 def accepted(service: Service, sock: socket.socket, peer: Address) -> HttpConnection | None:
     """What serves the new connection *sock*, if there is room for it."""
-    return HttpConnection(service, peer) if service.admits() else None
+    return HttpConnection(service, sock, peer) if service.admits() else None

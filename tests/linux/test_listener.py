@@ -303,6 +303,18 @@ def test_what_is_accepted_blocks_if_that_is_asked_for() -> None:
             assert connection.get_inheritable() is False
 
 
+def test_what_is_accepted_never_waits_though_there_be_a_default_time_out() -> None:
+    with listening("127.0.0.1") as [listener], connect(listener.getsockname()):
+        select.select([listener], [], [], 10)
+        socket.setdefaulttimeout(10)
+        try:
+            [(connection, _)], _ = accept_ready(listener, blocking=True)
+        finally:
+            socket.setdefaulttimeout(None)
+        with connection:
+            assert connection.gettimeout() == 0.0
+
+
 @contextmanager
 def descriptors_exhausted(spare: int) -> Iterator[None]:
     """No more than *spare* descriptors can be opened within the block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import shutil
 import signal
 import socket
@@ -195,6 +196,35 @@ def test_the_last_answer_is_sent_whole_however_slowly_it_is_read(
             if ends_too:
                 peer.shutdown(socket.SHUT_WR)
             assert (begin + receive_to_end(peer)).endswith(b"\r\n\r\n" + body)
+
+
+def test_the_last_answer_and_the_end_are_one_packet(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        for _ in range(3):  # looked up, kept, ready
+            peer, _ = host.connect()
+            with peer:
+                poller = select.poll()
+                poller.register(peer, select.POLLIN | select.POLLRDHUP)
+                peer.sendall(request("/small.txt", "Connection: close"))
+                assert poller.poll(DEADLINE * 1000) == [(peer.fileno(), select.POLLIN | select.POLLRDHUP)]
+                assert read_reply(peer).body == SMALL
+
+
+@pytest.mark.parametrize("size", [9_000, 15_000])  # of the second, a part is taken, or nothing
+def test_a_last_answer_is_sent_whole_though_the_socket_be_full(loop_name: str, tmp_path: Path, size: int) -> None:
+    body = b"x" * size
+    (tmp_path / "file.bin").write_bytes(body)
+    questions = request("/file.bin"), request("/file.bin", "Connection: close")
+    with hosted(loop_name, tmp_path, Settings(cache_valid=1000)) as host:
+        for _ in range(3):
+            peer, served = host.connect(receive_buffer=4096, send_buffer=4096)
+            with peer:
+                peer.sendall(questions[0])
+                begin = receive_exactly(peer, 1)
+                peer.sendall(questions[1])
+                host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "the last answer")  # noqa: B023
+                received = begin + receive_to_end(peer)
+                assert received.endswith(b"\r\n\r\n" + body) and received.count(body) == 2
 
 
 def test_no_connection_is_left_to_the_garbage_collector(loop_name: str, site: Path) -> None:
