@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
+
+from aiolsp import look_here_last
+
+if __name__ == "__main__":
+    look_here_last()
+
+import runpy
 
 from aiolsp.catalog import PROGRAMS, WEB_SERVER
 from aiolsp.cli import EXIT_OK, EXIT_USAGE, flush_stdout

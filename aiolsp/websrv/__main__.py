@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 
+from aiolsp import look_here_last
+
 if __name__ == "__main__":
     # What modules define stays: to look for garbage in it fifty times, as it grows, takes a fifteenth of the start.
     gc.disable()
-    if not sys.flags.safe_path:
-        # -m puts the working directory first, often the site: no file there is to be taken for a module of Python's,
-        # nor looked for a hundred times.
-        sys.path.append(sys.path.pop(0))
+    look_here_last()
 
 import argparse
 import asyncio

@@ -74,9 +74,11 @@ def run(script: str) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_no_file_of_the_site_stands_for_a_module_of_python(tmp_path: Path) -> None:
-    (tmp_path / "argparse.py").write_text("raise SystemExit('a file of the site was run')")
-    command = [sys.executable, "-m", "aiolsp.websrv", "--version"]
+@pytest.mark.parametrize("words", ["aiolsp.websrv", "aiolsp.blocking.websrv", "aiolsp websrv"])
+def test_no_file_of_the_site_stands_for_a_module_of_python(words: str, tmp_path: Path) -> None:
+    for name in ("argparse", "asyncio", "runpy", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the site was run')")
+    command = [sys.executable, "-m", *words.split(), "--version"]
     subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+from aiolsp import look_here_last
+
+if __name__ == "__main__":
+    look_here_last()
+
 import argparse
 import contextlib
 import signal
-import sys
 from collections.abc import Sequence
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
