@@ -136,6 +136,16 @@ class Server(Process):
             raise
         return peer
 
+    def refuses(self) -> bool:
+        """Whether nobody listens any more."""
+        try:
+            self.connect().close()
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:  # the listener was closed just then
+            pass
+        return False
+
     def rss(self) -> int:
         """Resident memory in bytes."""
         with open(f"/proc/{self.pid}/statm") as statm:

@@ -72,17 +72,6 @@ def request(server: Server) -> Hello:
         return who
 
 
-def refuses(server: Server) -> bool:
-    """Whether nobody listens any more."""
-    try:
-        server.connect().close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:  # the listener was closed just then
-        pass
-    return False
-
-
 def all_workers(server: Server, count: int = 2) -> dict[int, Hello]:
     """The worker of each slot, as connections find them."""
     found: dict[int, Hello] = {}
@@ -339,7 +328,7 @@ def test_at_the_end_a_connection_may_finish(shell: Shell, accept: str, number: s
     with pool(shell, "--accept", accept) as server, server.connect() as peer:
         hello(peer)
         server.send_signal(number)
-        wait_until(lambda: refuses(server), "nobody listens")
+        wait_until(server.refuses, "nobody listens")
         assert echoes(peer)
         peer.close()
         assert server.wait() == 0

@@ -535,7 +535,7 @@ def test_a_server_that_stops_lets_a_program_finish(site: Path, shell: Shell) -> 
             peer.sendall(request("/cgi-bin/waits.sh", "Content-Length: 3", method="POST"))
             server.stderr.wait_for(r"waits.sh: \d+")
             server.send_signal(signal.SIGTERM)
-            wait_until(lambda: refuses(server), "no more connections")
+            wait_until(server.refuses, "no more connections")
             peer.sendall(b"ab\n")
             assert read_reply(peer).body == b"ab"
         # A second signal would end a process whose handlers are gone already.
@@ -553,14 +553,6 @@ def test_a_server_that_must_stop_kills_its_programs(site: Path, shell: Shell) ->
         held.close()
     for pid in pids:
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "the end of it all")  # type: ignore[misc]
-
-
-def refuses(server: Server) -> bool:
-    try:
-        server.connect().close()
-    except ConnectionError:
-        return True
-    return False
 
 
 def test_a_directory_of_ones_own_holds_the_programs_and_a_unix_socket_has_no_ends(

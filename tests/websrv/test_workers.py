@@ -340,7 +340,7 @@ def test_what_is_in_flight_is_finished_when_it_is_stopped(shell: Shell, site: Pa
             os.killpg(server.pid, signal.SIGTERM)
         else:
             server.send_signal(signal.SIGTERM)
-        wait_until(lambda: refuses(server), "no more connections")
+        wait_until(server.refuses, "no more connections")
         if everybody:  # once more, now that they have begun to finish
             for child in psutil.Process(server.pid).children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
@@ -349,15 +349,6 @@ def test_what_is_in_flight_is_finished_when_it_is_stopped(shell: Shell, site: Pa
             assert receive_exactly(peer, len(LARGE)) == LARGE
             peer.close()
         assert server.wait() == 0
-
-
-def refuses(server: Server) -> bool:
-    """Whether nobody listens any more."""
-    try:
-        server.connect().close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_second_signal_cuts_what_is_in_flight(shell: Shell, site: Path) -> None:
