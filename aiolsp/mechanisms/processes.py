@@ -46,6 +46,7 @@ from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.intake import Serve, be_child
 from aiolsp.mechanisms.loop import loop_factory
 from aiolsp.mechanisms.signals import SignalReceiver
+from aiolsp.mechanisms.timers import SLACK
 from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.tracing import trace
 
@@ -212,8 +213,7 @@ class ProcessPool:
         self._changed.set()
 
     def _tick(self) -> None:
-        # uvloop's timers may be half a millisecond early, and its clock counts whole ones.
-        self._follow(self.plan.tick(self._loop.time() + 0.001))
+        self._follow(self.plan.tick(self._loop.time() + SLACK))
 
     def _fork(self, worker: Worker) -> None:
         group = self._listeners[worker.index if self._accept == "reuseport" else 0]

@@ -60,7 +60,7 @@ def ratio_table(cases: Iterable[CaseResult]) -> list[str]:
 
 
 def goal_table(cases: Iterable[CaseResult]) -> list[str]:
-    """Figure, asked, measured, met or not; the README's and the issue's table."""
+    """Figure, asked, measured, met or not."""
     rows: list[Row] = [("case", "figure", "asked", "measured", "met", "")]
     for case in cases:
         rows += [

@@ -1,4 +1,4 @@
-"""The web server beside its peers, case by case, with what issue 7 asks for."""
+"""The web server beside its peers, case by case, with what is asked of each."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class WebCases:
         return [self._case(TWINS, spec, FAMILY, OUR_TWIN, ()) for spec in SPECS if spec.twin]
 
     def beside_peers(self) -> list[Case]:
-        """The table of issue 7."""
+        """Case by case, the table of what is asked for."""
         cases = [self._case(PEERS, spec, spec.servers, NGINX, spec.goals) for spec in SPECS]
         return [*cases, self._idle_case(), self._half_case(), self._start_case(), self._growth_case()]
 
