@@ -15,7 +15,7 @@ from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
 from aiolsp.linux.resident import OwnFile
 from aiolsp.linux.sendfile import FileSlice
-from aiolsp.static.representation import Resource
+from aiolsp.static.representation import Outline, Resource
 
 CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
 
@@ -100,21 +100,22 @@ def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, ma
 
     The pieces are those of a GET: to a HEAD, send the head alone (RFC 9110 9.3.2).
     """
-    validators = resource.validators
-    if validators is not None and resource.status == 200 and fields.has_any(_SELECTIVE):
+    outline = resource.outline
+    validators = outline.validators
+    if validators is not None and outline.status == 200 and fields.has_any(_SELECTIVE):
         if fields.has_any(_CONDITIONAL):
             outcome = evaluate(_preconditions(fields, now), validators, method)
             if outcome is Outcome.NOT_MODIFIED:
-                return _bodiless(304, _kept(resource), resource)
+                return _bodiless(304, _kept(outline), resource)
             if outcome is Outcome.PRECONDITION_FAILED:
-                return _bodiless(412, (*_plain(resource), (b"Content-Length", b"0")), resource)
+                return _bodiless(412, (*_plain(outline), (b"Content-Length", b"0")), resource)
         wanted = fields.combined(b"range")
         if wanted is not None and method == b"GET":
             if range_applies(fields.combined(b"if-range"), validators, now):
-                selected = select_ranges(wanted, resource.size, max_ranges)
+                selected = select_ranges(wanted, outline.size, max_ranges)
                 if selected is not NoRange.IGNORE:
                     return _partial(resource, selected)
-    return Answer(resource.status, resource.whole, _pieces(resource, 0, resource.size), resource.size, resource)
+    return Answer(outline.status, outline.whole, _pieces(resource, 0, outline.size), outline.size, resource)
 
 
 def _preconditions(fields: Fields, now: float) -> Preconditions:
@@ -128,19 +129,20 @@ def _preconditions(fields: Fields, now: float) -> Preconditions:
 
 
 def _partial(resource: Resource, selected: tuple[ByteRange, ...] | NoRange) -> Answer:
+    outline = resource.outline
     if isinstance(selected, NoRange):
-        told = (b"Content-Range", content_range(None, resource.size))
-        return _bodiless(416, (*_plain(resource), told, (b"Content-Length", b"0")), resource)
+        told = (b"Content-Range", content_range(None, outline.size))
+        return _bodiless(416, (*_plain(outline), told, (b"Content-Length", b"0")), resource)
     if len(selected) == 1:
         only = selected[0]
-        told = (b"Content-Range", content_range(only, resource.size))
+        told = (b"Content-Range", content_range(only, outline.size))
         length = (b"Content-Length", b"%d" % only.length)
-        head = HeadTemplate(ResponseHead(206, resource.common), *resource.own, told, length)
+        head = HeadTemplate(ResponseHead(206, outline.common), *outline.own, told, length)
         return Answer(206, head, _pieces(resource, only.start, only.length), only.length, resource)
     boundary = os.urandom(16).hex().encode()
-    parts = multipart(selected, resource.size, resource.content_type, boundary)
+    parts = multipart(selected, outline.size, outline.content_type, boundary)
     kind = (b"Content-Type", multipart_type(boundary))
-    others = tuple(pair for pair in resource.fields if pair[0] != b"Content-Type")
+    others = tuple(pair for pair in outline.fields if pair[0] != b"Content-Type")
     head = HeadTemplate(ResponseHead(206), kind, *others, (b"Content-Length", b"%d" % parts.length))
     pieces: list[bytes | FileSlice] = []
     for part in parts.pieces:
@@ -152,19 +154,20 @@ def _pieces(resource: Resource, start: int, length: int) -> tuple[bytes | FileSl
     if length == 0:
         return ()
     if resource.body is not None:
-        whole = start == 0 and length == resource.size
+        whole = start == 0 and length == resource.outline.size
         return (resource.body if whole else resource.body[start : start + length],)
-    assert resource.identity is not None
-    return (FileSlice(resource.fd, start, length, resource.identity.size, resource.identity.mtime_ns),)
+    identity = resource.outline.identity
+    assert identity is not None
+    return (FileSlice(resource.fd, start, length, identity.size, identity.mtime_ns),)
 
 
 def _bodiless(status: int, fields: tuple[Field, ...], resource: Resource) -> Answer:
     return Answer(status, HeadTemplate(ResponseHead(status), *fields), (), 0, resource)
 
 
-def _kept(resource: Resource) -> tuple[Field, ...]:
-    return tuple(pair for pair in resource.fields if pair[0] not in _DESCRIBING)
+def _kept(outline: Outline) -> tuple[Field, ...]:
+    return tuple(pair for pair in outline.fields if pair[0] not in _DESCRIBING)
 
 
-def _plain(resource: Resource) -> tuple[Field, ...]:
-    return tuple(pair for pair in _kept(resource) if pair[0] not in _IDENTIFYING)
+def _plain(outline: Outline) -> tuple[Field, ...]:
+    return tuple(pair for pair in _kept(outline) if pair[0] not in _IDENTIFYING)

@@ -38,4 +38,4 @@ def error_answer(root: DocumentRoot, status: int, detail: str = "", *extra: Fiel
     if status == 503:
         extra = (*extra, RETRY_AFTER)
     page = root.error(status, detail, *extra)
-    return Answer(status, page.whole, (page.body or b"",), page.size)
+    return Answer(status, page.outline.whole, (page.body or b"",), page.outline.size)

@@ -1,9 +1,11 @@
 """What can be sent, and what tells one file from another: what `resource` finds and `answer` answers with."""
 
 import os
+import time
 from typing import NamedTuple, Self
 
 from aiolsp.http1.conditions import Validators
+from aiolsp.http1.dates import format_date
 from aiolsp.http1.response import Field, HeadTemplate, ResponseHead
 from aiolsp.http1.target import RequestTarget
 
@@ -39,61 +41,46 @@ class Identity(NamedTuple):
         )
 
 
-class Resource:
-    """Something that can be sent: a file, open (*fd*) or read (*body*), or a page made here.
+class Outline:
+    """What is known of something that can be sent, without its bytes: a file, or a page made here.
 
-    Its *fields* are all but Content-Length and those of ranges: the *common* ones, that others have as well, and its
-    *own*. Only a file has an *identity* and *validators*; one with a body too may be kept and sent again. A
-    *repeatable* page depends on nothing but the target: it may be sent again to who asks for the same a moment later.
-    A file that can be looked at again by its name alone has a *path*, from the root down; it is the one to send as long
-    as none of its *rivals* is there, compressed siblings that were missing. Whoever holds it calls ``close``; who is to
-    hold it too asks by ``hold``.
+    Its *common* fields are those that others have as well: all but Content-Length, those of ranges, and its own. Only a
+    file has an *identity* and *validators*. One that can be looked at again by its name alone has a *path*, from the
+    root down; it is the one to send as long as none of its *rivals* is there, compressed siblings that were missing, by
+    their suffixes.
     """
 
-    __slots__ = (
-        "_whole",
-        "body",
-        "common",
-        "content_type",
-        "fd",
-        "holders",
-        "identity",
-        "keepable",
-        "own",
-        "path",
-        "repeatable",
-        "rivals",
-        "size",
-        "status",
-        "validators",
-    )
+    __slots__ = ("_whole", "common", "content_type", "identity", "path", "rivals", "size", "status", "validators")
 
     def __init__(
         self,
         status: int,
         common: tuple[Field, ...],
         size: int,
-        body: bytes | None = None,
-        fd: int = -1,
         identity: Identity | None = None,
         validators: Validators | None = None,
-        own: tuple[Field, ...] = (),
         content_type: bytes = HTML,
     ) -> None:
         self.status = status
         self.common = common
         self.size = size
-        self.body = body
-        self.fd = fd
-        self.holders = 1
         self.identity = identity
         self.validators = validators
-        self.own = own
         self.content_type = content_type
-        self.keepable = self.repeatable = False
         self.path = b""
         self.rivals: tuple[bytes, ...] = ()
         self._whole: HeadTemplate | None = None
+
+    @property
+    def own(self) -> tuple[Field, ...]:
+        """The fields that no other has. They are made when they are asked for, and take no memory."""
+        if self.validators is None:
+            return ()
+        tag = (b"ETag", self.validators.etag)
+        if self.validators.last_modified > time.time():
+            # RFC 9110 8.8.2.1: a time in the future would make every copy look older than it is.
+            return (tag,)
+        return (tag, (b"Last-Modified", format_date(self.validators.last_modified)))
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -108,23 +95,24 @@ class Resource:
             self._whole = HeadTemplate(ResponseHead(self.status, self.common), *self.own, length)
         return self._whole
 
-    def again(self, body: bytes | None = None, fd: int = -1) -> "Resource":
-        """The same file, read or open anew; without either, what is known of it, which cannot be sent."""
-        found = Resource(
-            self.status,
-            self.common,
-            self.size,
-            body,
-            fd,
-            self.identity,
-            self.validators,
-            self.own,
-            self.content_type,
-        )
-        found.keepable = body is not None
-        found.path, found.rivals = self.path, self.rivals
-        found._whole = self.whole
-        return found
+
+class Resource:
+    """Something that can be sent: what is known of it, and its bytes, in memory (*body*) or in an open file (*fd*).
+
+    What is *keepable*, a file with a body, may be sent to others. A *repeatable* page depends on nothing but the
+    target: it may be sent again to who asks for the same a moment later. Whoever holds it calls ``close``; who is to
+    hold it too asks by ``hold``.
+    """
+
+    __slots__ = ("body", "fd", "holders", "keepable", "outline", "repeatable")
+
+    def __init__(self, outline: Outline, body: bytes | None = None, fd: int = -1, *, keepable: bool = False) -> None:
+        self.outline = outline
+        self.body = body
+        self.fd = fd
+        self.holders = 1
+        self.keepable = keepable
+        self.repeatable = False
 
     def hold(self) -> None:
         """Keep the file open for one more holder."""
@@ -133,7 +121,8 @@ class Resource:
     @property
     def unchanged(self) -> bool:
         """Whether the open file still is what it was, and where: if it is removed or replaced, its ctime tells."""
-        return self.identity is not None and self.identity.is_of(os.fstat(self.fd))
+        identity = self.outline.identity
+        return identity is not None and identity.is_of(os.fstat(self.fd))
 
     def close(self) -> None:
         """Close the file, if one is open and nobody else holds it."""

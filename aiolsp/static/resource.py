@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from aiolsp.http1.conditions import Validators
-from aiolsp.http1.dates import format_date
 from aiolsp.http1.media_types import media_type
 from aiolsp.http1.negotiation import SIBLINGS, accepted_codings, accepts_html, choose_coding
 from aiolsp.http1.response import Field, error_page
@@ -25,7 +23,7 @@ from aiolsp.linux.beneath import Opened, open_beneath, walk
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy, common_fields
-from aiolsp.static.representation import HTML, Identity, Resource, Wanted
+from aiolsp.static.representation import HTML, Identity, Outline, Resource, Wanted
 
 if TYPE_CHECKING:
     from aiolsp.static.scripts import Scripts
@@ -86,12 +84,15 @@ class DocumentRoot:
         except NotCached:
             return None
 
-    def load_again(self, known: Resource | None) -> Resource | None:
-        """The file that is *known*, with its bytes or open, if it is still what `load_cached` would find; else None."""
-        if known is None or not known.path or self._cached is None:
+    def load_again(self, outline: Outline, known: Resource | None = None) -> Resource | None:
+        """The file of *outline*, if it is still what `load_cached` would find: *known*, if given, or read or opened.
+
+        Else None.
+        """
+        if not outline.path or self._cached is None:
             return None
         try:
-            return self._cached.look_again(known)
+            return self._cached.look_again(outline, known)
         except NotCached:
             return None
 
@@ -156,19 +157,16 @@ class DocumentRoot:
         if varies and wanted.accept_encoding is not None:
             opened, coding, rivals = self._variant(segments, opened, wanted.accept_encoding, known)
         identity = Identity.of(opened.status, coding)
-        if known is not None and known.identity == identity:
+        if known is not None and known.outline.identity == identity:
             opened.close()
             return known
         content_type = media_type(name)
         common = self._fields_of_kind(content_type, coding, varies)
         validators = Validators.of_file(identity.size, identity.mtime_ns, identity.inode, coding)
-        own: tuple[Field, ...] = ((b"ETag", validators.etag),)
-        if validators.last_modified <= time.time():
-            # RFC 9110 8.8.2.1: a time in the future would make every copy look older than it is.
-            own = (*own, (b"Last-Modified", format_date(validators.last_modified)))
-        resource = Resource(200, common, identity.size, None, opened.fd, identity, validators, own, content_type)
+        outline = Outline(200, common, identity.size, identity, validators, content_type)
         if rivals is not None and self.scripts is None:
-            resource.path, resource.rivals = b"/".join(segments), rivals
+            outline.path, outline.rivals = b"/".join(segments), rivals
+        resource = Resource(outline, None, opened.fd)
         if identity.size <= self.small:
             try:
                 self._read(resource)
@@ -210,7 +208,7 @@ class DocumentRoot:
                 sibling = self._open((*directory, name + suffix), known, coding)
             except OSError:
                 if missing is not None:
-                    missing.append(b"/".join((*directory, name + suffix)))
+                    missing.append(suffix)
                 continue
             except NotCached:
                 for other in (plain, *found.values()):
@@ -239,7 +237,7 @@ class DocumentRoot:
                 page = self._regular((self.policy.index_page,), plain, None)
                 # It stands in for this path only in answer to this Accept, which no key of a cache holds.
                 page.keepable = False
-                page.path = b""
+                page.outline.path = b""
                 return page
             except OSError:
                 pass
@@ -258,7 +256,7 @@ class DocumentRoot:
 
     def _open(self, segments: Sequence[bytes], known: Resource | None = None, coding: bytes = b"") -> Opened:
         """What *segments* name, to be served in *coding*; not opened if it is what is *known*, and was then."""
-        identity = known.identity if known else None
+        identity = known.outline.identity if known else None
         opened = open_beneath(
             self._fd,
             segments,
@@ -273,7 +271,7 @@ class DocumentRoot:
 
     def _read(self, resource: Resource) -> None:
         """Read the open file whole; one that changes meanwhile stays as it is, open and unread."""
-        identity = resource.identity
+        identity = resource.outline.identity
         assert identity is not None
         body = self._content(resource.fd, identity.size)
         status = os.fstat(resource.fd)
@@ -296,7 +294,7 @@ class DocumentRoot:
                 self._cached = _CachedRoot(self)
 
     def _page(self, status: int, body: bytes, *extra: Field) -> Resource:
-        return Resource(status, (*self.common, (b"Content-Type", HTML), *extra), len(body), body)
+        return Resource(Outline(status, (*self.common, (b"Content-Type", HTML), *extra), len(body)), body)
 
 
 class _CachedRoot(DocumentRoot):
@@ -307,24 +305,24 @@ class _CachedRoot(DocumentRoot):
     def __init__(self, root: DocumentRoot) -> None:
         vars(self).update(vars(root))
 
-    def look_again(self, known: Resource) -> Resource | None:
+    def look_again(self, outline: Outline, known: Resource | None) -> Resource | None:
         """As `load_again`. What was read or opened is looked at last: so all of it is of the file that is known."""
-        identity, follow = known.identity, self.policy.follow_symlinks
+        identity, follow = outline.identity, self.policy.follow_symlinks
         assert identity is not None
-        for rival in known.rivals:
-            if not cached.is_missing(self._fd, rival, follow):
+        for suffix in outline.rivals:
+            if not cached.is_missing(self._fd, outline.path + suffix, follow):
                 return None
-        if known.body is not None:
-            return known if identity.is_of(cached.status(self._fd, known.path, follow)) else None
-        fd = cached.reopen(self._fd, known.path, follow)
+        if known is not None:
+            return known if identity.is_of(cached.status(self._fd, outline.path, follow)) else None
+        fd = cached.reopen(self._fd, outline.path, follow)
         try:
-            body = cached.read(fd, known.size, 0) if known.size <= self.small else None
+            body = cached.read(fd, outline.size, 0) if outline.size <= self.small else None
             if not identity.is_of(os.fstat(fd)):
                 return None
             if body is not None:
-                return known.again(body)
+                return Resource(outline, body, keepable=True)
             fd, kept = -1, fd
-            return known.again(None, kept)
+            return Resource(outline, None, kept)
         finally:
             if fd >= 0:
                 os.close(fd)

@@ -14,7 +14,7 @@ Owned by the loop: no lock. An entry says when its file was last looked at; the 
 from collections import OrderedDict
 from typing import NamedTuple
 
-from aiolsp.static.representation import Resource
+from aiolsp.static.representation import Outline, Resource
 from aiolsp.websrv.outlines import Outlines
 
 ENTRY_COST = 2048
@@ -73,10 +73,10 @@ class FileCache:
         """Bytes that entries and outlines take."""
         return self._used + self._outlines.used
 
-    def remember(self, key: Key, resource: Resource) -> None:
-        """*resource* is what *key* stands for now, and cannot be an entry: keep an outline, if it is a file."""
+    def remember(self, key: Key, outline: Outline) -> None:
+        """*outline* is of what *key* stands for now, and that cannot be an entry: keep it, if it is a file's."""
         self._drop(key)
-        self._outlines.keep(key, resource, newcomer=True)
+        self._outlines.keep(key, outline, newcomer=True)
 
     def get(self, key: Key) -> Entry | None:
         """The entry of *key*, which is now the last to go."""
@@ -87,10 +87,12 @@ class FileCache:
 
     def put(self, key: Key, resource: Resource, checked: float) -> Entry | None:
         """The entry for *resource*, for which others may have to go; None if there is no place for it."""
-        newcomer = not self._drop(key)
+        newcomer = key not in self._entries
+        if not newcomer:
+            self._drop(key)
         cost = _cost(key, resource)
         if cost > self._size or (newcomer and self._used + cost > self._size and not self._admits(key)):
-            self._outlines.keep(key, resource, newcomer=True)
+            self._outlines.keep(key, resource.outline, newcomer=True)
             return None
         self._outlines.discard(key)
         entry = self._entries[key] = Entry(key, resource, checked)
@@ -98,7 +100,7 @@ class FileCache:
         while self._used > self._size:
             gone, oldest = self._entries.popitem(last=False)
             self._used -= oldest.cost
-            self._outlines.keep(gone, oldest.resource, newcomer=False)
+            self._outlines.keep(gone, oldest.resource.outline, newcomer=False)
         return entry
 
     def _admits(self, key: Key) -> bool:
@@ -113,13 +115,11 @@ class FileCache:
             turned_away.popitem(last=False)
         return False
 
-    def _drop(self, key: Key) -> bool:
-        """Forget the entry of *key*; False if there was none."""
+    def _drop(self, key: Key) -> None:
+        """Forget the entry of *key*, if there is one."""
         entry = self._entries.pop(key, None)
-        if entry is None:
-            return False
-        self._used -= entry.cost
-        return True
+        if entry is not None:
+            self._used -= entry.cost
 
 
 def _cost(key: Key, resource: Resource) -> int:

@@ -101,10 +101,10 @@ class HttpConnection(Answering):
         """Answer at once what was answered a moment ago, or is one usual request; else go the long way."""
         ready, rest = self._hot.get(data), None
         if ready is None and self._hot is not NOTHING_HOT and not (self._pipelines and more_than_a_head(data)):
-            answers = self._service.ready
-            rest = answers.heads.rest(data)
-            if rest is not None:
-                ready = answers.find(data, rest)
+            rest = self._service.ready.heads.rest(data)
+            # The rest of anything but one head has more empty lines than any key of the table.
+            if rest is not None and (ready := self._hot.get(rest)) is not None:
+                self._service.ready.note(data, ready)
         if ready is not None:
             ready.hits += 1
             self._patience.last_activity = self._time()

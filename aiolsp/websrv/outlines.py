@@ -1,7 +1,7 @@
 """What is known of files whose content has no place in memory: an outline is a tenth of a small file, or less.
 
 Facts: to look for a file by what was asked, and to make its head, takes twice as long as to open and read it. The head
-and the file's identity are some 1.3 KB, and true as long as stat(2) says the same.
+and the file's identity are some 1 KB, and true as long as stat(2) says the same.
 Consequence: a site that is larger than the cache is answered sooner if the cache forgets contents, but not heads.
 Decision: a part of the cache is for outlines, of files that were turned away, had to go, or are too large to be read.
 An outline is never sent: `DocumentRoot.load_again` opens the file, reads it, and compares. As in the table of contents,
@@ -16,45 +16,45 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from aiolsp.static.representation import Resource
+from aiolsp.static.representation import Outline
 
 if TYPE_CHECKING:
     from aiolsp.websrv.cache import Key
 
-OUTLINE_COST = 1344
+OUTLINE_COST = 1024
 """Bytes that an outline takes besides its names, as tracemalloc counts them, rounded up."""
 
 
 class Outlines:
-    """Resources without content by key, least recently used out first, at most *size* bytes in all."""
+    """What is known of files by key, least recently used out first, at most *size* bytes in all."""
 
     def __init__(self, size: int) -> None:
         self.used = 0
         """Bytes that they take."""
         self._size = size
-        self._outlines: OrderedDict[Key, Resource] = OrderedDict()
+        self._outlines: OrderedDict[Key, Outline] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._outlines)
 
-    def get(self, key: Key) -> Resource | None:
+    def get(self, key: Key) -> Outline | None:
         """The outline of *key*, which is now the last to go."""
         outline = self._outlines.get(key)
         if outline is not None:
             self._outlines.move_to_end(key)
         return outline
 
-    def keep(self, key: Key, resource: Resource, *, newcomer: bool) -> None:
-        """Keep an outline of *resource* if it is a file; of a *newcomer*, only if there is room."""
+    def keep(self, key: Key, outline: Outline, *, newcomer: bool) -> None:
+        """Keep *outline* if it is a file's; of a *newcomer*, only if there is room."""
         known = self._outlines.get(key)
         if known is not None:
-            if known.identity == resource.identity:
+            if known.identity == outline.identity:
                 return
             self.discard(key)
         room = (self._size - self.used) if newcomer else self._size
-        if room < OUTLINE_COST or not resource.path or room < (cost := _cost(key, resource)):
+        if room < OUTLINE_COST or not outline.path or room < (cost := _cost(key, outline)):
             return
-        self._outlines[key] = resource.again()
+        self._outlines[key] = outline
         self.used += cost
         while self.used > self._size:
             self.used -= _cost(*self._outlines.popitem(last=False))
@@ -66,6 +66,5 @@ class Outlines:
             self.used -= _cost(key, outline)
 
 
-def _cost(key: Key, resource: Resource) -> int:
-    names = len(key.path) + len(key.accept_encoding or b"") + len(resource.path)
-    return OUTLINE_COST + names + sum(len(rival) for rival in resource.rivals)
+def _cost(key: Key, outline: Outline) -> int:
+    return OUTLINE_COST + len(key.path) + len(key.accept_encoding or b"") + len(outline.path)

@@ -113,20 +113,16 @@ class ReadyAnswers:
             self._parts.add(part)
         return again
 
-    def find(self, packet: bytes, rest: bytes) -> ReadyAnswer | None:
-        """The answer to *packet*, of which *rest* is left, if it differs from a known head in what decides nothing."""
-        # The rest of anything but one head has more empty lines than any key of the table.
-        ready = self.table.get(rest)
-        if ready is not None:
-            self._packets += len(packet)
-            if self._packets <= PACKETS:
-                self.table[packet] = ready
-        return ready
+    def note(self, packet: bytes, ready: ReadyAnswer) -> None:
+        """*ready*, found by its rest, answers *packet* as well: the next one like it may not need the sieve."""
+        self._packets += len(packet)
+        if self._packets <= PACKETS:
+            self.table[packet] = ready
 
     def find_first(self, data: bytes, start: int, most: int) -> list[Run]:
         """The heads that *data* has from *start* on, as far as their answers are known and *most* bytes in all.
 
-        One head alone is left to `find`.
+        One head alone is left to who asks.
         """
         found: list[Run] = []
         while most > 0 and (end := data.find(END, start, start + self.heads.max_head)) >= 0:
@@ -134,10 +130,11 @@ class ReadyAnswers:
             if len(head) == len(data):
                 break
             ready = self.table.get(head)
-            if ready is None and (rest := self.heads.rest(head)) is not None:
-                ready = self.find(head, rest)
             if ready is None:
-                break
+                ready = self.table.get(self.heads.rest(head) or b"")
+                if ready is None:
+                    break
+                self.note(head, ready)
             if ready.closes:
                 found.append((head, ready, 1))
                 break

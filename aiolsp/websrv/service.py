@@ -172,26 +172,45 @@ class Service:
             return
         self.metrics.cache_misses_total += 1
         look = self._loading.get(key)
-        if look is None:
-            again = self.root.load_again(entry.resource if entry else self.cache.outline(key))
-            if again is None:
-                self._load(connection, request, key, entry, shared=self.settings.cache_valid > 0)
-            else:
-                self._take(key, again, [(connection, request)])
-        elif look.overdue:
+        if look is not None:
+            self._answer_after(look, connection, request)
+        elif entry is None:
+            self._answer_anew(connection, request, key)
+        elif (again := self.root.load_again(entry.resource.outline, entry.resource)) is not None:
+            self._take(key, again, [(connection, request)])
+        else:
+            self._load(connection, request, key, entry)
+
+    def _answer_after(self, look: Look, connection: HttpConnection, request: Request) -> None:
+        """Answer with what *look* finds, unless it takes too long."""
+        if look.overdue:
             self._answer_unseen(connection, request, look.known)
         else:
             connection.wait_for_disk()
             look.waiters.append((connection, request))
 
+    def _answer_anew(self, connection: HttpConnection, request: Request, key: Key) -> None:
+        """Answer with what *key* stands for, which is read by its outline, if there is one."""
+        outline = self.cache.outline(key)
+        again = None if outline is None else self.root.load_again(outline)
+        if again is None:
+            self._load(connection, request, key, None)
+            return
+        entry = self.cache.put(key, again, self.loop.time()) if again.keepable else None
+        if entry is None:
+            self._send_own(connection, request, key, again)
+        else:
+            self._send_kept(connection, request, entry)
+
     def _load(
-        self, connection: HttpConnection, request: Request, key: Key, known: Entry | None, *, shared: bool = False
+        self, connection: HttpConnection, request: Request, key: Key, known: Entry | None, *, alone: bool = False
     ) -> None:
         """Look at the disk, and if that would be to wait for it, have a thread look.
 
-        Others may share the look if it is *shared*. With ``cache_valid`` 0, none may: it may have seen the file before
-        they asked.
+        Others may share the look unless it is for this request *alone*. With ``cache_valid`` 0 each is: it may have
+        seen the file before they asked.
         """
+        shared = not alone and self.settings.cache_valid > 0
         target = parse_target(request.target)
         if target is None:
             connection.refuse(ProtocolError(400, "bad request-target"))
@@ -238,7 +257,7 @@ class Service:
             self._send_own(connection, request, key, resource)
             # An open file has one owner: each of the others needs one of its own.
             for waiter, asked in others:
-                self._load(waiter, asked, key, None)
+                self._load(waiter, asked, key, None, alone=True)
         else:
             resource.close()
 
@@ -267,7 +286,7 @@ class Service:
         now = self.loop.time()
         if resource.keepable:
             return self.cache.put(key, resource, now)
-        self.cache.remember(key, resource)
+        self.cache.remember(key, resource.outline)
         # A path that is not there takes no place in the cache, however many of them are asked for.
         return Entry(key, resource, now) if resource.repeatable else None
 
@@ -291,7 +310,7 @@ class Service:
         """Answer with what is not kept, unless it is a part of a file that is asked for again in this second."""
         answer = self._respond(resource, request.method, request.fields, time.time())
         # A page that takes the place of a missing file does so for some clients and not for all.
-        if resource.body is not None or resource.identity is None or self.root.policy.spa:
+        if resource.body is not None or resource.outline.identity is None or self.root.policy.spa:
             connection.send(request, answer)
             return
         resource.hold()

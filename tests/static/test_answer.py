@@ -61,8 +61,8 @@ def head(answer: Answer) -> dict[bytes, bytes]:
 
 
 def tag(resource: Resource) -> bytes:
-    assert resource.validators is not None
-    return resource.validators.etag
+    assert resource.outline.validators is not None
+    return resource.outline.validators.etag
 
 
 def test_the_plain_answer_is_the_whole_file(resource: Resource) -> None:
@@ -237,7 +237,7 @@ def test_a_page_made_here_has_neither_conditions_nor_ranges(tmp_path: Path, raw:
     page = root.load(Wanted(target))
     root.close()
     answer = ask(page, (b"if-none-match", b"*"), (b"range", b"bytes=0-1"), (b"if-match", b'"x"'))
-    assert answer.status == page.status
+    assert answer.status == page.outline.status
     assert body(answer) == page.body
 
 

@@ -29,7 +29,7 @@ def body_of(root: DocumentRoot, target: RequestTarget) -> bytes:
     """What is sent for *target*, which is in memory for all that is so small."""
     resource = root.load(Wanted(target))
     resource.close()
-    assert resource.status in (200, 308, 404) and resource.body is not None
+    assert resource.outline.status in (200, 308, 404) and resource.body is not None
     return resource.body
 
 

@@ -16,7 +16,7 @@ from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
-from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.representation import Outline, Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
 
 SECRET = b"outside"
@@ -62,14 +62,14 @@ def load(
 
 
 def field(resource: Resource, name: bytes) -> bytes | None:
-    values = [value for given, value in resource.fields if given == name]
+    values = [value for given, value in resource.outline.fields if given == name]
     assert len(values) <= 1
     return values[0] if values else None
 
 
 def test_a_file_is_described_and_read(site: Path) -> None:
     resource = load(site, b"/file.txt?v=1")
-    assert (resource.status, resource.body, resource.keepable) == (200, b"inside", True)
+    assert (resource.outline.status, resource.body, resource.keepable) == (200, b"inside", True)
     assert field(resource, b"Content-Type") == b"text/plain; charset=utf-8"
     assert field(resource, b"X-Content-Type-Options") == b"nosniff"
     assert field(resource, b"Accept-Ranges") == b"bytes"
@@ -131,7 +131,7 @@ def test_what_is_not_served_does_not_exist(site: Path, tmp_path: Path, raw: byte
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(site / "socket"))
         resource = load(site, raw)
-    assert resource.status == 404
+    assert resource.outline.status == 404
     assert resource.body is not None
     assert SECRET not in resource.body
     assert os.fsencode(tmp_path) not in resource.body
@@ -153,7 +153,7 @@ def test_well_known_files_are_served(site: Path) -> None:
 
 def test_a_directory_without_its_slash_is_redirected_with_its_query(site: Path) -> None:
     resource = load(site, b"/sub?a=b")
-    assert resource.status == 308
+    assert resource.outline.status == 308
     assert field(resource, b"Location") == b"/sub/?a=b"
 
 
@@ -163,7 +163,7 @@ def test_a_redirect_never_leaves_the_site(site: Path, raw: bytes) -> None:
         (site / name).mkdir()
     resource = load(site, raw)
     location = field(resource, b"Location")
-    assert resource.status == (404 if b"%2f" in raw else 308)
+    assert resource.outline.status == (404 if b"%2f" in raw else 308)
     assert location is None or (not location.startswith((b"//", b"/\\")) and b"\r" not in location)
 
 
@@ -175,11 +175,11 @@ def test_only_a_page_that_its_target_alone_decides_may_be_repeated(site: Path) -
 
 def test_a_directory_is_its_index_or_its_listing_or_nothing(site: Path) -> None:
     resource = load(site, b"/sub/")
-    assert resource.status == 200
+    assert resource.outline.status == 200
     assert b'href="page.html"' in (resource.body or b"")
     assert field(resource, b"ETag") is None
     assert not resource.keepable
-    assert load(site, b"/sub/", Policy(listing=False)).status == 404
+    assert load(site, b"/sub/", Policy(listing=False)).outline.status == 404
     (site / "sub" / "index.html").write_bytes(b"index")
     assert load(site, b"/sub/").body == b"index"
     assert load(site, b"/sub/", Policy(listing=False)).body == b"index"
@@ -220,7 +220,7 @@ def test_the_sibling_that_the_client_likes_best_is_served(
         (site / f"file.txt{suffix}").write_bytes(b"as " + name)
     resource = load(site, b"/file.txt", accept_encoding=accept_encoding)
     assert resource.body == body
-    assert resource.size == len(body)
+    assert resource.outline.size == len(body)
     assert field(resource, b"Content-Encoding") == coding
     assert field(resource, b"Content-Type") == b"text/plain; charset=utf-8"
     assert field(resource, b"Vary") == b"Accept-Encoding"
@@ -259,7 +259,7 @@ def test_a_sibling_obeys_the_rules_of_the_root(site: Path, kind: str) -> None:
 def test_a_page_of_the_sites_own_says_404(site: Path) -> None:
     (site / "404.html").write_bytes(b"lost")
     resource = load(site, b"/nothing")
-    assert (resource.status, resource.body) == (404, b"lost")
+    assert (resource.outline.status, resource.body) == (404, b"lost")
     assert field(resource, b"ETag") is None
 
 
@@ -267,18 +267,18 @@ def test_an_application_gets_its_page_for_unknown_paths_that_ask_for_html(site: 
     (site / "index.html").write_bytes(b"app")
     spa = Policy(spa=True)
     resource = load(site, b"/deep/link", spa, accept=HTML)
-    assert (resource.status, resource.body) == (200, b"app")
-    assert load(site, b"/deep/script.js", spa, accept=b"*/*").status == 404
-    assert load(site, b"/deep/link", Policy(), accept=HTML).status == 404
+    assert (resource.outline.status, resource.body) == (200, b"app")
+    assert load(site, b"/deep/script.js", spa, accept=b"*/*").outline.status == 404
+    assert load(site, b"/deep/link", Policy(), accept=HTML).outline.status == 404
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 2**33])
 def test_no_time_of_a_file_is_too_strange(site: Path, seconds: int) -> None:
     os.utime(site / "file.txt", (seconds, seconds))
     resource = load(site, b"/file.txt")
-    assert resource.status == 200
+    assert resource.outline.status == 200
     assert (field(resource, b"Last-Modified") is None) == (seconds > 2**32)
-    assert load(site, b"/").status == 200
+    assert load(site, b"/").outline.status == 200
 
 
 def test_the_operators_fields_go_out_with_all_there_is(site: Path) -> None:
@@ -302,7 +302,7 @@ def test_what_has_not_changed_is_given_back(site: Path) -> None:
     second = root.load(wanted, first)
     assert second.body == b"a new one"
     (site / "file.txt").unlink()
-    assert root.load(wanted, second).status == 404
+    assert root.load(wanted, second).outline.status == 404
     root.close()
 
 
@@ -328,7 +328,7 @@ def test_want_of_descriptors_is_503(site: Path, monkeypatch: pytest.MonkeyPatch)
     soft, hard = limits.getrlimit(limits.RLIMIT_NOFILE)
     limits.setrlimit(limits.RLIMIT_NOFILE, (0, hard))
     try:
-        assert root.load(Wanted(target)).status == 503
+        assert root.load(Wanted(target)).outline.status == 503
     finally:
         limits.setrlimit(limits.RLIMIT_NOFILE, (soft, hard))
         root.close()
@@ -349,7 +349,7 @@ from aiolsp.static.resource import DocumentRoot
 root = DocumentRoot({str(site)!r}, Policy())
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-print(root.load(Wanted(parse_target(b"/file.txt"))).status)
+print(root.load(Wanted(parse_target(b"/file.txt"))).outline.status)
 """
     ran = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
     assert ran.stdout == "403\n"
@@ -366,8 +366,8 @@ def test_well_known_counts_in_the_root_only(tmp_path: Path) -> None:
     (tmp_path / "sub" / ".well-known" / "file").write_bytes(b"")
     (tmp_path / ".well-known" / ".git").mkdir(parents=True)
     (tmp_path / ".well-known" / ".git" / "config").write_bytes(b"")
-    assert load(tmp_path, b"/sub/.well-known/file", Policy()).status == 404
-    assert load(tmp_path, b"/.well-known/.git/config", Policy()).status == 404
+    assert load(tmp_path, b"/sub/.well-known/file", Policy()).outline.status == 404
+    assert load(tmp_path, b"/.well-known/.git/config", Policy()).outline.status == 404
 
 
 @pytest.mark.parametrize("name", ["file", "404.html"])
@@ -381,8 +381,14 @@ def test_a_broken_disk_is_an_answer_and_leaks_no_descriptor(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("os.pread", pread)
-    assert load(tmp_path, b"/file", Policy()).status == (500 if name == "file" else 404)
+    assert load(tmp_path, b"/file", Policy()).outline.status == (500 if name == "file" else 404)
     assert os.listdir("/proc/self/fd") == before
+
+
+def parts(resource: Resource) -> list[object]:
+    """All that there is to *resource*."""
+    whole = (resource, Resource.__slots__), (resource.outline, Outline.__slots__)
+    return [getattr(part, name) for part, names in whole for name in names if name != "outline"]
 
 
 @pytest.mark.parametrize("small", [2, 1 << 20])
@@ -400,13 +406,11 @@ def test_without_waiting_the_answer_is_the_same_or_none(site: Path, raw: bytes, 
     root = DocumentRoot(str(site), Policy(), small=small)
     try:
         assert root.load_cached(wanted) is None, "nothing is known of the file system yet"
-        resources = [root.load(wanted), root.load(Wanted(target)), root.load_cached(wanted)]
-        for resource in resources:
+        waited, other, at_once = root.load(wanted), root.load(Wanted(target)), root.load_cached(wanted)
+        for resource in (waited, other, at_once):
             if resource is not None:
                 resource.close()
-        if resources[2] is not None:
-            for name in Resource.__slots__:
-                assert getattr(resources[2], name) == getattr(resources[0], name)
+        assert at_once is None or parts(at_once) == parts(waited)
     finally:
         root.close()
 
@@ -415,7 +419,7 @@ def test_without_waiting_no_directory_is_listed(site: Path) -> None:
     target = parse_target(b"/sub/")
     assert target is not None
     root = DocumentRoot(str(site), Policy(listing=True))
-    assert root.load(Wanted(target)).status == 200
+    assert root.load(Wanted(target)).outline.status == 200
     assert root.load_cached(Wanted(target)) is None
     root.close()
 
@@ -536,10 +540,10 @@ def test_what_is_known_is_found_again_by_its_name_alone(
     (site / "large").write_bytes(bytes(101))
     found = known_root.load(wanted(raw, accept_encoding))
     if found.body is not None:
-        assert known_root.load_again(found) is found
-    again = known_root.load_again(found.again())
-    assert again is not None
-    assert (again.body, again.keepable, again.whole) == (found.body, found.keepable, found.whole)
+        assert known_root.load_again(found.outline, found) is found
+    again = known_root.load_again(found.outline)
+    assert again is not None and again.outline is found.outline
+    assert (again.body, again.keepable) == (found.body, found.keepable)
     assert (again.fd >= 0) == (found.fd >= 0) == (raw == b"/large")
     again.close()
     found.close()
@@ -565,21 +569,21 @@ def test_what_has_changed_since_is_not_found_again(
     else:
         path.unlink()
         became: dict[str, Callable[[], object]] = {
-            "replaced": lambda: path.write_bytes(bytes(found.size)),
+            "replaced": lambda: path.write_bytes(bytes(found.outline.size)),
             "gone": lambda: None,
             "fifo": lambda: os.mkfifo(path),
             "directory": path.mkdir,
             "link": lambda: path.symlink_to("../secret"),
         }
         became[change]()
-    assert known_root.load_again(found) is None
-    assert known_root.load_again(found.again()) is None
+    assert known_root.load_again(found.outline, found) is None
+    assert known_root.load_again(found.outline) is None
 
 
 def test_a_file_that_changes_while_it_is_read_again_is_not_sent(
     site: Path, known_root: DocumentRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outline = known_root.load(wanted(b"/file.txt")).again()
+    outline = known_root.load(wanted(b"/file.txt")).outline
     real = cached.read
 
     def read(fd: int, size: int, offset: int) -> bytes:
@@ -597,5 +601,5 @@ def test_a_page_that_stands_in_for_another_is_not_found_again(site: Path) -> Non
     target = parse_target(b"/deep/link")
     assert target is not None
     page = root.load(Wanted(target, None, HTML))
-    assert page.body == b"app" and root.load_again(page.again()) is None
+    assert page.body == b"app" and root.load_again(page.outline) is None
     root.close()

@@ -142,7 +142,7 @@ def test_no_file_of_a_directory_of_programs_is_served(site: Path, scripts: Scrip
     assert wanted is not None
     resource = root.load(Wanted(wanted))
     root.close()
-    assert resource.status == 404 and b"secret" not in (resource.body or b"")
+    assert resource.outline.status == 404 and b"secret" not in (resource.body or b"")
 
 
 def test_a_program_reads_a_body_and_writes_to_both_streams(site: Path, scripts: Scripts) -> None:
@@ -173,7 +173,7 @@ def test_a_directory_of_ones_own_is_hidden_wherever_it_stands_in_the_site(site: 
     assert scripts.route(b"/htbin/run") is None
     for name, status in ((b"/files/run", 404), (b"/cgi-bin/run", 404), (b"/htbin/run", 200)):
         target = parse_target(name)
-        assert target is not None and root.load(Wanted(target)).status == status
+        assert target is not None and root.load(Wanted(target)).outline.status == status
     root.close()
     scripts.close()
 

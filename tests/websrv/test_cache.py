@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.linux.cached import knows_nowait
-from aiolsp.static.representation import Resource, Wanted
+from aiolsp.static.representation import Outline, Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import ENTRY_COST, OUTLINED, REMEMBERED, FileCache, Key
@@ -22,7 +22,7 @@ from webhost import Host, descriptors, hosted
 
 SMALL = b"small" * 100
 
-MISSING = Resource(404, (), 0, b"")
+MISSING = Resource(Outline(404, (), 0), b"")
 
 
 def key(name: str) -> Key:
@@ -30,7 +30,7 @@ def key(name: str) -> Key:
 
 
 def resource(size: int) -> Resource:
-    return Resource(200, (), size, b"x" * size)
+    return Resource(Outline(200, (), size), b"x" * size)
 
 
 def for_contents(size: int) -> int:
@@ -65,8 +65,8 @@ def test_the_least_recently_used_goes_first() -> None:
     assert all(cache.get(key(name)) for name in "acd")
     assert admitted(cache, "c") == 1, "it was there"
     assert admitted(cache, "b") == 2, "who had to go is a newcomer again"
-    cache.remember(key("d"), MISSING)
-    cache.remember(key("d"), MISSING)
+    cache.remember(key("d"), MISSING.outline)
+    cache.remember(key("d"), MISSING.outline)
     assert len(cache) == 2
 
 
@@ -105,7 +105,7 @@ def test_it_never_holds_more_than_its_size(steps: list[tuple[str, int, bool]]) -
         if kept:
             cache.put(key(name), resource(length), 0.0)
         else:
-            cache.remember(key(name), MISSING)
+            cache.remember(key(name), MISSING.outline)
         entries = [entry for name in "abcdef" if (entry := cache.get(key(name)))]
         assert len(entries) == len(cache)
         assert sum(entry.cost for entry in entries) == cache.used <= size
@@ -156,10 +156,10 @@ def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         looks.append(wanted.target.segments[-1])
         return load(root, wanted, known)
 
-    def counted_again(root: DocumentRoot, known: Resource | None) -> Resource | None:
-        resource = load_again(root, known)
+    def counted_again(root: DocumentRoot, outline: Outline, known: Resource | None = None) -> Resource | None:
+        resource = load_again(root, outline, known)
         if resource is not None:
-            looks.append(os.path.basename(resource.path))
+            looks.append(os.path.basename(resource.outline.path))
         return resource
 
     monkeypatch.setattr(DocumentRoot, "load", counted)

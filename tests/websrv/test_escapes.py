@@ -21,7 +21,7 @@ import pytest
 
 from aiolsp.linux.beneath import Opened
 from aiolsp.linux.cached import knows_nowait
-from aiolsp.static.representation import Resource
+from aiolsp.static.representation import Outline, Resource
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.websettings import Settings
 from escaping import ELSEWHERE, MAY_LEAVE, PROGRAM_NAMES, SECRET, exchanging, make_programs, make_site, targets
@@ -149,10 +149,9 @@ def test_no_file_that_is_opened_by_the_name_it_had_leads_out(
     found: set[bool] = set()
     load_again = DocumentRoot.load_again
 
-    def noted(root: DocumentRoot, known: Resource | None) -> Resource | None:
-        resource = load_again(root, known)
-        if known is not None:
-            found.add(resource is not None)
+    def noted(root: DocumentRoot, outline: Outline, known: Resource | None = None) -> Resource | None:
+        resource = load_again(root, outline, known)
+        found.add(resource is not None)
         return resource
 
     monkeypatch.setattr(DocumentRoot, "load_again", noted)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiolsp.linux.cached import knows_nowait
-from aiolsp.static.representation import Identity, Resource
+from aiolsp.static.representation import Identity, Outline, Resource
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import ENTRY_COST, OUTLINED, FileCache, Key
 from aiolsp.websrv.outlines import OUTLINE_COST, Outlines
 from webclient import exchange
 from webhost import hosted
 
-MISSING = Resource(404, (), 0, b"")
+MISSING = Outline(404, (), 0)
 
 COST = OUTLINE_COST + 2
 """Bytes that the outline of a file with a short name takes."""
@@ -27,37 +27,37 @@ def key(name: str) -> Key:
     return Key(name.encode(), None)
 
 
-def resource(name: str, version: int = 0, size: int = 10) -> Resource:
-    identity = Identity(1, ord(name), size, version, version, b"")
-    found = Resource(200, (), size, b"x" * size, identity=identity)
-    found.keepable, found.path = True, name.encode()
+def outline(name: str, version: int = 0, size: int = 10) -> Outline:
+    found = Outline(200, (), size, Identity(1, ord(name), size, version, version, b""))
+    found.path = name.encode()
     return found
 
 
-def test_an_outline_is_all_but_the_content() -> None:
+def test_what_is_known_of_a_file_is_kept_until_it_is_another() -> None:
     outlines = Outlines(10 * COST)
-    outlines.keep(key("a"), resource("a"), newcomer=True)
-    outline = outlines.get(key("a"))
-    assert outline is not None and (outline.body, outline.keepable, outline.path) == (None, False, b"a")
-    assert outline.identity == resource("a").identity
-    assert outline.whole is outline.again(b"y" * 10).whole, "the head is made once"
+    first, second = outline("a"), outline("a", version=1)
+    for kept in (first, second):
+        outlines.keep(key("a"), kept, newcomer=True)
+        outlines.keep(key("a"), outline("a", version=kept is second), newcomer=True)
+        assert outlines.get(key("a")) is kept
+    assert outlines.used == COST
 
 
 def test_a_newcomer_takes_nobodys_place_and_another_that_of_the_least_recently_used() -> None:
     outlines = Outlines(2 * COST)
     for name in "abc":
-        outlines.keep(key(name), resource(name), newcomer=True)
+        outlines.keep(key(name), outline(name), newcomer=True)
     assert [bool(outlines.get(key(name))) for name in "cba"] == [False, True, True]
-    outlines.keep(key("c"), resource("c"), newcomer=False)
+    outlines.keep(key("c"), outline("c"), newcomer=False)
     assert [bool(outlines.get(key(name))) for name in "abc"] == [True, False, True]
-    outlines.keep(key("a"), resource("a", version=1), newcomer=True)
+    outlines.keep(key("a"), outline("a", version=1), newcomer=True)
     changed = outlines.get(key("a"))
-    assert changed is not None and changed.identity == resource("a", version=1).identity
+    assert changed is not None and changed.identity == outline("a", version=1).identity
 
 
 def test_what_has_no_path_has_no_outline() -> None:
     outlines = Outlines(10 * COST)
-    outlines.keep(key("a"), resource("a"), newcomer=True)
+    outlines.keep(key("a"), outline("a"), newcomer=True)
     outlines.keep(key("a"), MISSING, newcomer=True)
     assert outlines.get(key("a")) is None and outlines.used == len(outlines) == 0
 
@@ -71,14 +71,13 @@ def test_contents_and_outlines_together_never_take_more_than_the_size(steps: lis
         if step == 0:
             cache.remember(key(name), MISSING)
         elif step == 1:
-            cache.remember(key(name), resource(name, size=length))
+            cache.remember(key(name), outline(name, size=length))
         else:
-            cache.put(key(name), resource(name, size=length), 0.0)
+            cache.put(key(name), Resource(outline(name, size=length), b"x" * length), 0.0)
         assert not (cache.get(key(name)) and cache.outline(key(name))), "one or the other"
-        outlines = [outline for other in "abcdefgh" if (outline := cache.outline(key(other)))]
+        outlines = [known for other in "abcdefgh" if (known := cache.outline(key(other)))]
         entries = [entry for other in "abcdefgh" if (entry := cache.get(key(other)))]
         assert cache.used == len(outlines) * COST + sum(entry.cost for entry in entries) <= size
-        assert not any(outline.body for outline in outlines)
 
 
 @pytest.fixture

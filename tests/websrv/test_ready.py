@@ -39,8 +39,10 @@ def answers() -> ReadyAnswers:
 
 def find(answers: ReadyAnswers, packet: bytes) -> ReadyAnswer | None:
     """As a connection asks for it."""
-    rest = answers.heads.rest(packet)
-    return None if rest is None else answers.find(packet, rest)
+    ready = answers.table.get(packet) or answers.table.get(answers.heads.rest(packet) or b"")
+    if ready is not None and packet not in answers.table:
+        answers.note(packet, ready)
+    return ready
 
 
 def found(answers: ReadyAnswers, data: bytes, start: int = 0, most: int = 1000) -> list[bytes]:

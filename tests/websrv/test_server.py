@@ -164,7 +164,7 @@ def test_a_thread_stuck_in_a_look_delays_the_end_by_the_grace_and_a_moment(
         entered.set()
         release.wait(DEADLINE)
         resource = load(root, wanted, known)
-        found.append(resource.status)
+        found.append(resource.outline.status)
         return resource
 
     monkeypatch.setattr(DocumentRoot, "load", stuck)
