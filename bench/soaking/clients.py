@@ -151,7 +151,10 @@ class Client(threading.Thread):
             while piece := response.read(file.least // SIPS):
                 pieces.append(piece)
                 self._stop_event.wait(PAUSE)
-            return b"".join(pieces)
+            whole = b"".join(pieces)
+            if response.length:  # read(amount) takes the end of a connection for the end of an answer
+                raise http.client.IncompleteRead(whole, response.length)
+            return whole
 
         self._whole(file, read=sip)
 

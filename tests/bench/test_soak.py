@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 
 import soak
 from faults import wait_until
+from harness import DEADLINE
 from load.units import SECOND
 from soak import Event, Outcome, complaints, main, soak_parser, unexplained
 from soaking.clients import Client, Failed, Site, Wrong
@@ -119,6 +122,27 @@ def test_a_client_sees_bytes_of_no_version(tmp_path: Path) -> None:
         for kind in (client.once, client.part, client.pipelined, client.cold):
             wait_until(partial(is_wrong, kind), f"{kind.__name__} sees it")
         client.leave()
+
+
+def test_an_answer_that_is_cut_short_is_a_failure_not_a_wrong_one(tmp_path: Path) -> None:
+    file = ChangingFile(tmp_path, "a.txt", 1000)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def cut() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(500))
+
+        server = threading.Thread(target=cut)
+        server.start()
+        client = Client(listener.getsockname(), Site([file], [file], [], 0), threading.Event(), 1.0, 0)
+        for kind in (client.slow, client.large):
+            with pytest.raises(http.client.IncompleteRead):
+                kind()
+            client.leave()
+        server.join(DEADLINE)
 
 
 def is_wrong(kind: Callable[[], None]) -> bool:
