@@ -44,4 +44,5 @@ class Crowd:
 
 def host_of(peer: Any) -> str:
     """A client's address without its port; "" for a unix socket, whose clients have none."""
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+    host: str = peer[0] if isinstance(peer, tuple) else ""
+    return host

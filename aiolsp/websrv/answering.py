@@ -5,9 +5,9 @@ Facts
       something that runs (`Exchange`), whose end nobody knows.
     - A client that has not read the last answer when the connection is closed with data unread loses it to a reset
       (RFC 9112 section 9.6).
-    - What is sent with MSG_MORE waits for what comes next, and the end of the stream goes into the same packet: over
-      loopback, the second packet is a tenth of our processor time for a connection that is for one request. A close
-      would do as well, but with data unread it drops what has not left.
+    - What is sent with MSG_MORE waits for what comes next, and the end of the stream goes into the same packet: the
+      second one is a tenth of our processor time for a connection that is for one request. A close would do as well,
+      but with data unread it drops what has not left.
     - Whoever waits for a client must not do so for ever, and what it owes depends on what it is to do next.
 Consequence
     While one answer is under way nothing else may be written, and the connection must know what it waits for.
@@ -250,7 +250,7 @@ class Answering(asyncio.Protocol):
         if large or self._output_size > FLUSH:
             self._flush()
 
-    def _flush(self, *, last: bool = False, why: str = "") -> None:
+    def _flush(self, *, why: str = "") -> None:
         if not self._output:
             return
         if self.transport.is_closing():  # nobody is left to take it
@@ -260,10 +260,7 @@ class Answering(asyncio.Protocol):
         data = self._take_output()
         if trace.on:
             trace.event(">", "write", fd=self.fd, size=len(data), why=why)
-        if last:
-            self._write_last(data)
-        else:
-            self._write(data)
+        self._write(data)
 
     def _write_lent(self, data: bytes, place: Place) -> None:
         """Write *data*, which is at *place*, without a copy as far as the socket takes it at once."""
@@ -271,19 +268,6 @@ class Answering(asyncio.Protocol):
         transport = self.transport
         if not transport.get_write_buffer_size() and not transport.is_closing():
             sent = place.send(self._socket.fileno())
-        if sent < len(data):
-            self._write(data[sent:])
-
-    def _write_last(self, data: bytes) -> None:
-        """Write *data* and half-close, in one packet if the socket takes it at once; `_close` must follow."""
-        sent = 0
-        if not self.transport.get_write_buffer_size():
-            try:
-                sent = self._socket.send(data, socket.MSG_MORE)
-                if sent == len(data):
-                    self._socket.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # it is full, or the client is gone: the transport will know
         if sent < len(data):
             self._write(data[sent:])
 
@@ -342,14 +326,27 @@ class Answering(asyncio.Protocol):
         else:
             self._enter(Phase.LINGER)
 
-    def _close(self) -> None:
+    def _close(self, last: bytes = b"") -> None:
+        """Close behind what is queued, or *last*: one packet has it and the end if the socket takes it at once."""
         self._closing = True
         self._hot = NOTHING_HOT
-        if self._output:
-            self._flush(last=True)
-        if self.transport.get_write_buffer_size():
+        transport = self.transport
+        if self._output and not transport.is_closing():
+            last = self._take_output()
+        if last and not transport.get_write_buffer_size():
+            if trace.on:
+                trace.event(">", "send", fd=self.fd, size=len(last), flags="MSG_MORE", why="the end goes with it")
+            try:
+                last = last[self._socket.send(last, socket.MSG_MORE) :]
+                if not last:
+                    self._socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # it is full, or the client is gone: the transport will know
+        if last:
+            self._write(last)
+        if transport.get_write_buffer_size():
             self._enter(Phase.SENDING)
-        self.transport.close()
+        transport.close()
 
     # Time
 

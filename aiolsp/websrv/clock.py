@@ -26,6 +26,8 @@ class SecondClock:
         self._handle: asyncio.TimerHandle | None = None
         self._used = False
         self._date = b""
+        self.stopped = True
+        """Whether this second ends without a tick, unless `wake` is called."""
         self.next_tick = 0.0
         """When the current second ends, on the loop's clock."""
 
@@ -42,11 +44,13 @@ class SecondClock:
 
     def close(self) -> None:
         """No more ticks."""
+        self.stopped = True
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     def _tick(self) -> None:
+        self.stopped = False
         self._on_tick()
         now = time.time()
         self._date = format_date(now)
@@ -59,4 +63,5 @@ class SecondClock:
             self._used = False
             self._tick()
         else:
+            self.stopped = True
             self._on_tick()

@@ -90,9 +90,10 @@ class HttpConnection(Answering):
         self._write = self.transport.write
         if trace.on:
             self.fd = self._socket.fileno()
-        self._service.newcomers.add(self)
-        if self._service.join(self):
-            self._hot = self._service.ready.table
+        service = self._service
+        service.newcomers.add(self)
+        if service.join(self):
+            self._hot = service.ready.table
         else:
             self.refuse(ProtocolError(503, "too many connections"))
             self._flush()
@@ -110,14 +111,14 @@ class HttpConnection(Answering):
             self._patience.last_activity = self._time()
             if ready.place is not None:
                 self._write_lent(ready.payload, ready.place)
+                if ready.closes:
+                    self._close()
             elif ready.closes:
-                self._write_last(ready.payload)
+                self._close(ready.payload)
             else:
                 self._write(ready.payload)
             if self._service.log is not None:
                 self._service.log_again(self, data, ready)
-            if ready.closes:
-                self._close()
             return
         if trace.on:
             why = f"while waiting for {self._patience.phase.value}"
@@ -203,7 +204,8 @@ class HttpConnection(Answering):
         """The connection is gone, whoever ended it."""
         if trace.on:
             trace.event("x", "connection_lost", fd=self.fd, why=str(exc) if exc else "closed")
-        self._stop_answering()
+        if not self._closing or self._parser is not NO_PARSER:
+            self._stop_answering()
         self._unwatch()
         if self._transfer is not None:
             self._transfer.abandon()
@@ -390,4 +392,7 @@ class HttpConnection(Answering):
 
 def accepted(service: Service, sock: socket.socket, peer: Address) -> HttpConnection | None:
     """What serves the new connection *sock*, if there is room for it."""
-    return HttpConnection(service, sock, peer) if service.admits() else None
+    if service.crowd.has_room:
+        return HttpConnection(service, sock, peer)
+    service.turn_away()
+    return None

@@ -90,7 +90,8 @@ class Service:
         """Count *connection* among the live ones; False if it is one too many."""
         self.connections.add(connection)
         self.metrics.connections_total += 1
-        self.clock.wake()
+        if self.clock.stopped:
+            self.clock.wake()
         admitted = self.crowd.join(connection.host)
         if not admitted:
             self.metrics.refused_total += 1
@@ -100,8 +101,9 @@ class Service:
         """*connection* is gone."""
         self.connections.discard(connection)
         self.crowd.leave(connection.host)
-        self.clock.wake()
-        if not self.connections and self._emptied is not None and not self._emptied.done():
+        if self.clock.stopped:
+            self.clock.wake()
+        if self._emptied is not None and not self.connections and not self._emptied.done():
             self._emptied.set_result(None)
 
     def abort(self) -> None:
@@ -115,13 +117,10 @@ class Service:
             self._emptied = self.loop.create_future()
             await self._emptied
 
-    def admits(self) -> bool:
-        """Whether there is room for one more connection, if only to be told that it is one too many."""
-        room = self.crowd.has_room
-        if not room:
-            self.metrics.connections_total += 1
-            self.metrics.refused_total += 1
-        return room
+    def turn_away(self) -> None:
+        """There is no room for one more connection, not even to be told that it is one too many."""
+        self.metrics.connections_total += 1
+        self.metrics.refused_total += 1
 
     # Answers
 

@@ -59,17 +59,18 @@ def test_an_idle_clock_stops_after_it_has_let_go_of_what_was_kept(
             ticked.set()
 
         clock = SecondClock(tick)
+        assert clock.stopped
         clock.date()
-        while clock._handle is not None:
+        while not clock.stopped:
             ticked.clear()
             await ticked.wait()
         before = ticks
         assert before >= 2
         # Asked again, it starts again.
         clock.date()
-        assert ticks == before + 1 and clock._handle is not None
+        assert ticks == before + 1 and not clock.stopped
         clock.close()
-        assert clock._handle is None
+        assert clock.stopped and clock._handle is None
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
