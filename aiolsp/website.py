@@ -38,7 +38,7 @@ def open_root(root: str | os.PathLike[str], settings: Settings, *, small: int = 
 
         scripts = Scripts(path, settings.cgi_dir)
     try:
-        return DocumentRoot(path, settings.policy, small=small, scripts=scripts)
+        return DocumentRoot(path, settings.policy, small=small, scripts=scripts, look_always=settings.cache_valid < 1)
     except BaseException:
         if scripts is not None:
             scripts.close()

@@ -47,10 +47,21 @@ class Outline:
     Its *common* fields are those that others have as well: all but Content-Length, those of ranges, and its own. Only a
     file has an *identity* and *validators*. One that can be looked at again by its name alone has a *path*, from the
     root down; it is the one to send as long as none of its *rivals* is there, compressed siblings that were missing, by
-    their suffixes.
+    their suffixes. *alone_in* is a state of the directory in which they were (linux/directories.py).
     """
 
-    __slots__ = ("_whole", "common", "content_type", "identity", "path", "rivals", "size", "status", "validators")
+    __slots__ = (
+        "_whole",
+        "alone_in",
+        "common",
+        "content_type",
+        "identity",
+        "path",
+        "rivals",
+        "size",
+        "status",
+        "validators",
+    )
 
     def __init__(
         self,
@@ -69,6 +80,7 @@ class Outline:
         self.content_type = content_type
         self.path = b""
         self.rivals: tuple[bytes, ...] = ()
+        self.alone_in: int | None = None
         self._whole: HeadTemplate | None = None
 
     @property

@@ -21,6 +21,7 @@ from aiolsp.http1.target import directory_location
 from aiolsp.linux import cached
 from aiolsp.linux.beneath import Opened, open_beneath, walk
 from aiolsp.linux.cached import NotCached
+from aiolsp.linux.directories import Directories
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy, common_fields
 from aiolsp.static.representation import HTML, Identity, Outline, Resource, Wanted
@@ -40,18 +41,28 @@ class DocumentRoot:
     """The directory that is served, by its descriptor: renaming or replacing its path later changes nothing.
 
     What is one of the *scripts* is never served as a file: its source is nobody's business. Raises OSError if *path* is
-    not a directory that can be opened.
+    not a directory that can be opened. A look of `load_again` at a directory counts until somebody calls ``forget``,
+    each second for one; unless it is to *look_always*.
     """
 
     _look_up = staticmethod(walk)
 
-    def __init__(self, path: str, policy: Policy, *, small: int = 0, scripts: Scripts | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        policy: Policy,
+        *,
+        small: int = 0,
+        scripts: Scripts | None = None,
+        look_always: bool = False,
+    ) -> None:
         self.path = os.path.abspath(path)
         self.policy = policy
         self.small = small
         self.scripts = scripts
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._device = os.fstat(self._fd).st_dev
+        self._directories = None if look_always or policy.follow_symlinks else Directories(self._fd)
         self._probed = False
         self._cached: _CachedRoot | None = None
         self.common = common_fields(policy)
@@ -95,6 +106,11 @@ class DocumentRoot:
             return self._cached.look_again(outline, known)
         except NotCached:
             return None
+
+    def forget(self) -> None:
+        """A look at a directory from before counts no longer."""
+        if self._directories is not None:
+            self._directories.forget()
 
     def error(self, status: int, detail: str = "", *extra: Field) -> Resource:
         """A page that names *status*."""
@@ -309,9 +325,8 @@ class _CachedRoot(DocumentRoot):
         """As `load_again`. What was read or opened is looked at last: so all of it is of the file that is known."""
         identity, follow = outline.identity, self.policy.follow_symlinks
         assert identity is not None
-        for suffix in outline.rivals:
-            if not cached.is_missing(self._fd, outline.path + suffix, follow):
-                return None
+        if outline.rivals and not self._is_alone(outline):
+            return None
         if known is not None:
             return known if identity.is_of(cached.status(self._fd, outline.path, follow)) else None
         fd = cached.reopen(self._fd, outline.path, follow)
@@ -326,6 +341,16 @@ class _CachedRoot(DocumentRoot):
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _is_alone(self, outline: Outline) -> bool:
+        """Whether none of its rivals is there."""
+        state = None if self._directories is None else self._directories.state(outline.path.rpartition(b"/")[0])
+        if state is None or state != outline.alone_in:
+            for suffix in outline.rivals:
+                if not cached.is_missing(self._fd, outline.path + suffix, self.policy.follow_symlinks):
+                    return False
+            outline.alone_in = state
+        return True
 
     def _content(self, fd: int, size: int) -> bytes:
         return cached.read(fd, size, 0)

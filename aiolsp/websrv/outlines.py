@@ -21,7 +21,7 @@ from aiolsp.static.representation import Outline
 if TYPE_CHECKING:
     from aiolsp.websrv.cache import Key
 
-OUTLINE_COST = 1024
+OUTLINE_COST = 1088
 """Bytes that an outline takes besides its names, as tracemalloc counts them, rounded up."""
 
 

@@ -350,6 +350,7 @@ class Service:
     def _end_second(self) -> None:
         self.publish()
         self.looks.forget()
+        self.root.forget()
         self.ready.forget()
         if self._loading:
             # Not now: whoever sends asks the clock, which is about to begin the next second.

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from aiolsp.http1.target import parse_target
-from aiolsp.linux import cached
+from aiolsp.linux import cached, directories
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
 from aiolsp.static.representation import Outline, Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
+from faults import wait_until
 
 SECRET = b"outside"
 HTML = b"text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
@@ -340,7 +341,7 @@ def test_what_may_not_be_read_is_403(site: Path) -> None:
     child = f"""
 import os
 from aiolsp.http1.target import parse_target
-from aiolsp.linux import cached
+from aiolsp.linux import cached, directories
 from aiolsp.linux.cached import NotCached
 from aiolsp.static import resource as resource_module
 from aiolsp.static.policy import Policy
@@ -602,4 +603,36 @@ def test_a_page_that_stands_in_for_another_is_not_found_again(site: Path) -> Non
     assert target is not None
     page = root.load(Wanted(target, None, HTML))
     assert page.body == b"app" and root.load_again(page.outline) is None
+    root.close()
+
+
+@pytest.mark.parametrize("look_always", [False, True])
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_sibling_may_be_missed_until_the_looks_at_directories_are_forgotten(
+    site: Path, monkeypatch: pytest.MonkeyPatch, look_always: bool, follow: bool
+) -> None:
+    monkeypatch.setattr(directories, "SETTLED", 50_000_000)
+    (site / "sub" / "page.html.br").symlink_to("../nothing")
+    root = DocumentRoot(str(site), Policy(follow_symlinks=follow), small=100, look_always=look_always)
+    asked = wanted(b"/sub/page.html", b"gzip, br" if follow else b"gzip")
+    outline = root.load(asked).outline
+    if root._cached is None:
+        root.close()
+        pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
+
+    def looks() -> bool:
+        root.forget()
+        assert root.load_again(outline) is not None
+        return outline.alone_in is not None
+
+    shared = not look_always and not follow
+    if shared:
+        wait_until(looks, "a settled directory")
+    assert looks() is shared
+    sibling = "page.html.gz" if not follow else "../nothing"
+    (site / "sub" / sibling).write_bytes(b"compressed")
+    assert (root.load_again(outline) is not None) is shared
+    root.forget()
+    assert root.load_again(outline) is None
+    assert root.load(asked).body == b"compressed"
     root.close()

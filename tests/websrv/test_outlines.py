@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiolsp.linux import directories
 from aiolsp.linux.cached import knows_nowait
 from aiolsp.static.representation import Identity, Outline, Resource
 from aiolsp.websettings import Settings
 from aiolsp.websrv.cache import ENTRY_COST, OUTLINED, FileCache, Key
 from aiolsp.websrv.outlines import OUTLINE_COST, Outlines
+from faults import wait_until
 from webclient import exchange
 from webhost import hosted
 
@@ -112,7 +114,7 @@ def test_files_of_a_site_larger_than_the_cache_are_what_is_on_the_disk(loop_name
 def test_a_part_of_a_large_file_is_of_the_file_that_is_there(
     loop_name: str, site: Path, accept_encoding: tuple[str, ...]
 ) -> None:
-    with hosted(loop_name, site) as host:
+    with hosted(loop_name, site, Settings(cache_valid=0)) as host:
         peer, _ = host.connect()
         with peer:
             for start in range(5):
@@ -126,3 +128,23 @@ def test_a_part_of_a_large_file_is_of_the_file_that_is_there(
                 assert exchange(peer, "/large.bin", "Range: bytes=6-9", *accept_encoding).body == b"ssed"
             os.truncate(site / "large.bin", 0)
             assert exchange(peer, "/large.bin").body == b""
+
+
+@pytest.mark.parametrize("size", [80_000, 1 << 26], ids=["outlined", "kept"])
+def test_a_compressed_sibling_is_found_though_its_directory_was_looked_at_for_others(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(directories, "SETTLED", 50_000_000)
+    with hosted(loop_name, site, Settings(cache_size=size)) as host:
+        peer, _ = host.connect()
+
+        def codings() -> set[str | None]:
+            replies = [exchange(peer, f"/{number}.txt", "Accept-Encoding: gzip") for number in range(40)]
+            return {reply.fields.get("content-encoding") for reply in replies}
+
+        with peer:
+            looked_at = host.service.root._directories._states
+            wait_until(lambda: codings() == {None} and looked_at.get(b"") is not None, "a settled directory")
+            for number in range(40):
+                (site / f"{number}.txt.gz").write_bytes(b"compressed")
+            wait_until(lambda: codings() == {"gzip"}, "siblings")
