@@ -185,6 +185,35 @@ def test_a_name_without_its_end_runs_nothing(server: Server) -> None:
         assert receive_to_end(peer) == b""
 
 
+def test_an_event_of_a_closed_descriptor_does_not_go_to_the_next_of_its_number(cgi_dir: Path, tmp_path: Path) -> None:
+    """In one turn: a program ends, a client asks, one connects, and something comes from the pipe that is closed."""
+    (programs := tmp_path / "programs").mkdir()
+    shutil.copy(cgi_dir / "slow", programs)
+    for name in ("end", "late"):
+        os.mkfifo(tmp_path / name)
+    first = f"#!/bin/sh\ncat {tmp_path}/late &\necho $PPID $$ $!\nread line <{tmp_path}/end\n"
+    (programs / "first").write_text(first)
+    (programs / "first").chmod(0o755)
+    with (
+        Shell("blocking").server("cgisrv", "--cgi-dir", programs, "--processes", 1, "--accept", "child") as server,
+        server.connect() as second,
+        asking(server, b"first\r\n") as (peer, (worker, leader, late)),
+    ):
+        faults.wait_until(lambda: faults.state(worker) == "S", "the worker in epoll_wait")
+        os.kill(worker, signal.SIGSTOP)
+        faults.wait_until(lambda: faults.state(worker) == "T", "the worker stopped")
+        (tmp_path / "end").write_text("end\n")
+        faults.wait_until(lambda: faults.state(leader) == "Z", "the end of the program")
+        second.sendall(b"slow\r\n")
+        with server.connect() as newcomer:
+            (tmp_path / "late").write_text("late\n")
+            faults.wait_until(lambda: faults.state(late) == "Z", "the end of what holds the pipe")
+            os.kill(worker, signal.SIGCONT)
+            newcomer.sendall(b"slow\r\n")
+            assert receive_to_end(peer) == b"late\n"
+            assert receive_to_end(second) == receive_to_end(newcomer) == b"begin\nend\n"
+
+
 # Bounds
 
 

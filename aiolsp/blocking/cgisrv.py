@@ -6,8 +6,10 @@ Facts (epoll(7), pipe(7), tried on this kernel)
     - EPOLLHUP and EPOLLERR are reported whether they were asked for or not: a reset is seen at once, a half-close is
       EPOLLIN and an empty read.
     - Whoever writes to a full pipe waits. A pidfd is readable when its process has ended; the pipe may be held longer.
+    - The number of a closed descriptor is given to the next one, while an event of the old may still stand in the list.
 Consequence
-    Client, pipe and pidfd are three descriptors of one connection; the pipe is read only while nothing is unsent.
+    Client, pipe and pidfd are three descriptors of one connection; the pipe is read only while nothing is unsent. An
+    event is for the callback that the descriptor had when it was reported, and for no other.
 Decision
     One epoll for all in each child of the pool, a table from descriptor to callback, and the timer list for time-outs.
 Price
@@ -92,11 +94,13 @@ class CgiServer:
         intake.start(self._poller, self.add)
         fresh = Timer(0.0, self._leave_all)
         while not intake.draining or self.connections or self.running:
-            for fd, events in self._poller.poll(self._timeout(intake)):
-                if fd in self._callbacks:
-                    self._callbacks[fd](events)
-                elif fd in intake:  # else an earlier event of this turn has closed it
-                    intake.accept(fd)
+            found = self._poller.poll(self._timeout(intake))
+            for fd, events, callback in [(fd, events, self._callbacks.get(fd)) for fd, events in found]:
+                if callback is None:
+                    if fd in intake:
+                        intake.accept(fd)
+                elif self._callbacks.get(fd) == callback:  # else an earlier event of this turn has closed it
+                    callback(events)
             if intake.draining and not fresh.deadline:
                 fresh.deadline = time.monotonic() + FRESH
                 self.timers.add(fresh)

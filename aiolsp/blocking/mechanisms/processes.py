@@ -177,10 +177,11 @@ class ProcessPool:
         deadlines = (end, self.plan.next_deadline(), self._acceptor.next_deadline(), self._retry)
         first = min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
         timeout = None if first == math.inf else max(0.0, first - time.monotonic())
-        for fd, _ in self.poller.poll(timeout):
+        for fd, callback in [(fd, self._watched.get(fd)) for fd, _ in self.poller.poll(timeout)]:
             if fd in self._acceptor:
                 self._acceptor.accept(fd)
-            elif (callback := self._watched.get(fd)) is not None:  # else an earlier event of this turn has closed it
+            # Else an earlier event of this turn has closed it, and its number may be another's by now.
+            elif callback is not None and self._watched.get(fd) is callback:
                 callback()
         now = time.monotonic()
         self._acceptor.tick(now)
