@@ -315,6 +315,22 @@ def test_what_is_accepted_never_waits_though_there_be_a_default_time_out() -> No
             assert connection.gettimeout() == 0.0
 
 
+def test_what_is_accepted_is_in_all_else_what_python_accepts() -> None:
+    with listening("127.0.0.1") as [listener], ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(connect(listener.getsockname()))
+        [(ours, _), (other, _)], _ = accept_once_ready(listener, 2)
+        plain = stack.enter_context(socket.socket(fileno=other.detach()))
+        assert other.fileno() == -1
+        other.close()
+        with ours, ours.dup() as second:
+            for name in socket.socket.__slots__:
+                assert hasattr(ours, name) is hasattr(plain, name)
+                assert name == "__weakref__" or getattr(ours, name) == getattr(plain, name)
+            assert (type(second), second.proto) == (type(ours), plain.proto) == (type(listener), ours.proto)
+        assert ours.fileno() == -1
+
+
 @contextmanager
 def descriptors_exhausted(spare: int) -> Iterator[None]:
     """No more than *spare* descriptors can be opened within the block."""
