@@ -32,13 +32,8 @@ class Identity(NamedTuple):
 
     def is_of(self, status: os.stat_result) -> bool:
         """Whether stat(2) still says the same."""
-        return (
-            status.st_ino == self.inode
-            and status.st_mtime_ns == self.mtime_ns
-            and status.st_ctime_ns == self.ctime_ns
-            and status.st_size == self.size
-            and status.st_dev == self.device
-        )
+        said = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return self[:-1] == said
 
 
 class Outline:

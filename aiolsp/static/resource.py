@@ -3,7 +3,8 @@
 ``load`` finds and opens, and reads what is small; it takes what an earlier ``load`` gave for the same key, and gives
 that back if nothing has changed. ``load_cached`` does the same as far as the kernel has all of it in memory, without
 waiting, so that it may be called on the loop's thread. ``load_again`` is the short way for a file that is where it was
-and as it was: one look tells. ``answer.respond`` is the other half: without I/O.
+and as it was, and ``still_has`` for one whose bytes are at hand: one look tells. ``answer.respond`` is the other half:
+without I/O.
 """
 
 from __future__ import annotations
@@ -95,17 +96,23 @@ class DocumentRoot:
         except NotCached:
             return None
 
-    def load_again(self, outline: Outline, known: Resource | None = None) -> Resource | None:
-        """The file of *outline*, if it is still what `load_cached` would find: *known*, if given, or read or opened.
-
-        Else None.
-        """
+    def load_again(self, outline: Outline) -> Resource | None:
+        """The file of *outline*, read or opened, if it is still what `load_cached` would find; else None."""
         if not outline.path or self._cached is None:
             return None
         try:
-            return self._cached.look_again(outline, known)
+            return self._cached.read_again(outline)
         except NotCached:
             return None
+
+    def still_has(self, outline: Outline) -> bool:
+        """Whether the file of *outline*, whose bytes are at hand, is certainly still what `load_cached` would find."""
+        if not outline.path or self._cached is None:
+            return False
+        try:
+            return self._cached.finds(outline)
+        except NotCached:
+            return False
 
     def forget(self) -> None:
         """A look at a directory from before counts no longer."""
@@ -321,15 +328,13 @@ class _CachedRoot(DocumentRoot):
     def __init__(self, root: DocumentRoot) -> None:
         vars(self).update(vars(root))
 
-    def look_again(self, outline: Outline, known: Resource | None) -> Resource | None:
+    def read_again(self, outline: Outline) -> Resource | None:
         """As `load_again`. What was read or opened is looked at last: so all of it is of the file that is known."""
-        identity, follow = outline.identity, self.policy.follow_symlinks
+        identity = outline.identity
         assert identity is not None
         if outline.rivals and not self._is_alone(outline):
             return None
-        if known is not None:
-            return known if identity.is_of(cached.status(self._fd, outline.path, follow)) else None
-        fd = cached.reopen(self._fd, outline.path, follow)
+        fd = cached.reopen(self._fd, outline.path, self.policy.follow_symlinks)
         try:
             body = cached.read(fd, outline.size, 0) if outline.size <= self.small else None
             if not identity.is_of(os.fstat(fd)):
@@ -341,6 +346,14 @@ class _CachedRoot(DocumentRoot):
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def finds(self, outline: Outline) -> bool:
+        """As `still_has`."""
+        identity = outline.identity
+        assert identity is not None
+        if outline.rivals and not self._is_alone(outline):
+            return False
+        return identity.is_of(cached.status(self._fd, outline.path, self.policy.follow_symlinks))
 
     def _is_alone(self, outline: Outline) -> bool:
         """Whether none of its rivals is there."""

@@ -175,8 +175,9 @@ class Service:
             self._answer_after(look, connection, request)
         elif entry is None:
             self._answer_anew(connection, request, key)
-        elif (again := self.root.load_again(entry.resource.outline, entry.resource)) is not None:
-            self._take(key, again, [(connection, request)])
+        elif self.root.still_has(entry.resource.outline):
+            entry.checked = self.loop.time()
+            self._send_kept(connection, request, entry)
         else:
             self._load(connection, request, key, entry)
 

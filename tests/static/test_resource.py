@@ -541,7 +541,7 @@ def test_what_is_known_is_found_again_by_its_name_alone(
     (site / "large").write_bytes(bytes(101))
     found = known_root.load(wanted(raw, accept_encoding))
     if found.body is not None:
-        assert known_root.load_again(found.outline, found) is found
+        assert known_root.still_has(found.outline)
     again = known_root.load_again(found.outline)
     assert again is not None and again.outline is found.outline
     assert (again.body, again.keepable) == (found.body, found.keepable)
@@ -577,7 +577,7 @@ def test_what_has_changed_since_is_not_found_again(
             "link": lambda: path.symlink_to("../secret"),
         }
         became[change]()
-    assert known_root.load_again(found.outline, found) is None
+    assert not known_root.still_has(found.outline)
     assert known_root.load_again(found.outline) is None
 
 
@@ -603,6 +603,7 @@ def test_a_page_that_stands_in_for_another_is_not_found_again(site: Path) -> Non
     assert target is not None
     page = root.load(Wanted(target, None, HTML))
     assert page.body == b"app" and root.load_again(page.outline) is None
+    assert not root.still_has(page.outline)
     root.close()
 
 
@@ -631,8 +632,9 @@ def test_a_sibling_may_be_missed_until_the_looks_at_directories_are_forgotten(
     assert looks() is shared
     sibling = "page.html.gz" if not follow else "../nothing"
     (site / "sub" / sibling).write_bytes(b"compressed")
-    assert (root.load_again(outline) is not None) is shared
+    assert (root.load_again(outline) is not None) is root.still_has(outline) is shared
     root.forget()
     assert root.load_again(outline) is None
+    assert not root.still_has(outline)
     assert root.load(asked).body == b"compressed"
     root.close()

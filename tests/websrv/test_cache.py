@@ -150,20 +150,27 @@ def test_without_validity_each_request_has_a_look_of_its_own(
 
 def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     looks: list[bytes] = []
-    load, load_again = DocumentRoot.load, DocumentRoot.load_again
+    load, load_again, still_has = DocumentRoot.load, DocumentRoot.load_again, DocumentRoot.still_has
 
     def counted(root: DocumentRoot, wanted: Wanted, known: Resource | None = None) -> Resource:
         looks.append(wanted.target.segments[-1])
         return load(root, wanted, known)
 
-    def counted_again(root: DocumentRoot, outline: Outline, known: Resource | None = None) -> Resource | None:
-        resource = load_again(root, outline, known)
+    def counted_again(root: DocumentRoot, outline: Outline) -> Resource | None:
+        resource = load_again(root, outline)
         if resource is not None:
-            looks.append(os.path.basename(resource.outline.path))
+            looks.append(os.path.basename(outline.path))
         return resource
+
+    def counted_still(root: DocumentRoot, outline: Outline) -> bool:
+        still = still_has(root, outline)
+        if still:
+            looks.append(os.path.basename(outline.path))
+        return still
 
     monkeypatch.setattr(DocumentRoot, "load", counted)
     monkeypatch.setattr(DocumentRoot, "load_again", counted_again)
+    monkeypatch.setattr(DocumentRoot, "still_has", counted_still)
     return looks
 
 

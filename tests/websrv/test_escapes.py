@@ -149,8 +149,8 @@ def test_no_file_that_is_opened_by_the_name_it_had_leads_out(
     found: set[bool] = set()
     load_again = DocumentRoot.load_again
 
-    def noted(root: DocumentRoot, outline: Outline, known: Resource | None = None) -> Resource | None:
-        resource = load_again(root, outline, known)
+    def noted(root: DocumentRoot, outline: Outline) -> Resource | None:
+        resource = load_again(root, outline)
         found.add(resource is not None)
         return resource
 
