@@ -356,7 +356,10 @@ class HttpConnection(HeldSocket):
             if self._cut:
                 raise ConnectionAbortedError("cut")
             if phase is Phase.IDLE and self._service.draining and not self._fresh:
-                self.finish()
+                if untaken(self._socket):
+                    self.finish()
+                else:  # nothing is owed any more, see `part`
+                    self.ended = True
                 return False
             self._service.rearm(self, event, f"armed again: wait for {phase.value}")
             self._held = False

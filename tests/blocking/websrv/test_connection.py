@@ -12,12 +12,14 @@ import pytest
 
 from aiolsp.blocking.websrv import connection, transfer
 from aiolsp.blocking.websrv.service import Service
+from aiolsp.linux import unsent
 from aiolsp.linux.sendfile import FileSlice, SendProgress
 from aiolsp.linux.sendfile import send_file as really_send
+from aiolsp.static import phases
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from faults import reset, wait_until
-from harness import SHELLS, receive_to_end, receive_until
+from harness import DEADLINE, SHELLS, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import descriptors, hosted
 
@@ -71,6 +73,29 @@ def test_a_full_queue_is_503_at_once_and_only_for_what_needs_a_thread(site: Path
                 begin += sending.recv(1 << 20)
             assert begin == LARGE and read_reply(waiting).body == LARGE
             assert exchange(peer, "/small.txt").body == SMALL
+
+
+def test_who_has_read_all_when_the_thread_sees_the_stop_is_not_waited_for(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "LINGER", 2 * DEADLINE)
+    resting, release = threading.Event(), threading.Event()
+
+    def rest(served: connection.HttpConnection, event: int) -> Phase:
+        resting.set()
+        release.wait(DEADLINE)
+        return really_wait_for(served, event)
+
+    really_wait_for = connection.HttpConnection._waits_for
+    monkeypatch.setattr(connection.HttpConnection, "_waits_for", rest)
+    with hosted("blocking", site, Settings(threads=1)) as host:
+        peer, served = host.connect()
+        with peer:
+            assert exchange(peer, "/small.txt").body == SMALL and resting.wait(DEADLINE)
+            host.wait_until(lambda: not unsent.untaken(host.socket_of(served)), "the acknowledgement")
+            host.begin_to_stop(2 * DEADLINE)
+            release.set()
+            host.wait_until(lambda: not host.connections(), "the connection's end")
 
 
 def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
