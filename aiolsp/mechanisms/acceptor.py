@@ -49,8 +49,7 @@ Admit: TypeAlias = "Callable[[socket.socket, Address], asyncio.BaseProtocol | No
 """Gives the protocol for a new connection, a blocking socket still; None turns it away."""
 
 Connecting: TypeAlias = "Coroutine[Any, Any, object]"
-Begun: TypeAlias = "tuple[socket.socket, Connecting]"
-"""A connection, and what is giving it a transport."""
+"""What is giving a connection its transport."""
 
 
 class Acceptor:
@@ -129,7 +128,8 @@ class Acceptor:
             self._retry = None
 
     def _begin(self, connections: list[tuple[socket.socket, Address]]) -> None:
-        begun: list[Begun] = []
+        """Give each a protocol, and run what gives it a transport up to where that waits, as a task would."""
+        waiting: list[Connecting] = []
         for connection, peer in connections:
             try:
                 protocol = self._admit(connection, peer)
@@ -139,35 +139,41 @@ class Acceptor:
                 continue
             if protocol is None:
                 connection.close()
-            else:
-                # A factory for one protocol: a function would take a tenth of the call's time.
-                connecting = self._loop.connect_accepted_socket([protocol].pop, connection)
-                begun.append((connection, connecting))
-        self._drive(begun)
-
-    def _drive(self, begun: list[Begun]) -> None:
-        """Run each as a task would, to its end or up to where it waits.
-
-        Those that wait go on once the loop has made the calls that are queued by now, which end what they wait for.
-        """
-        waiting: list[Begun] = []
-        for each in begun:
-            connection, connecting = each
+                continue
+            # A factory for one protocol: a function would take a tenth of the call's time.
+            connecting = self._loop.connect_accepted_socket([protocol].pop, connection)
             try:
                 connecting.send(None)
             except StopIteration:
                 pass
-            except OSError as error:
-                connection.close()
-                if trace.on:
-                    trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
             except Exception as error:
                 connection.close()
-                self._fail(error)
+                self._lose(error)
             else:
-                waiting.append(each)
+                waiting.append(connecting)
         if waiting:
-            self._loop.call_soon(self._drive, waiting)
+            self._loop.call_soon(self._go_on, waiting)
+
+    def _go_on(self, begun: list[Connecting]) -> None:
+        """The loop has made the calls that end what these waited for; of one that fails, the transport closes."""
+        waiting: list[Connecting] = []
+        for connecting in begun:
+            try:
+                connecting.send(None)
+            except StopIteration:
+                pass
+            except Exception as error:
+                self._lose(error)
+            else:
+                waiting.append(connecting)
+        if waiting:
+            self._loop.call_soon(self._go_on, waiting)
+
+    def _lose(self, error: Exception) -> None:
+        if not isinstance(error, OSError):
+            self._fail(error)
+        elif trace.on:
+            trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
 
     def _fail(self, error: Exception) -> None:
         self._loop.call_exception_handler({"message": "no protocol for a connection", "exception": error})
