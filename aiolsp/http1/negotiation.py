@@ -6,7 +6,8 @@ Weights are counted in thousandths, the finest step the grammar allows, so that 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from aiolsp.http1.expressions import expression
 
@@ -31,11 +32,12 @@ _UNLISTED_IDENTITY = 0.5
 """Weight of identity where nothing names it: acceptable, but less wanted than any coding that is."""
 
 
-def accepted_codings(value: bytes | None) -> dict[bytes, int]:
+@lru_cache(maxsize=64)
+def accepted_codings(value: bytes | None) -> Mapping[bytes, int]:
     """The codings that Accept-Encoding lists, in lower case, with their weights from 0 (refused) to 1000.
 
     Malformed elements are skipped; of a coding named twice the last weight counts. None (no field) and an empty field
-    list nothing. ``x-gzip`` is gzip (RFC 9110 section 8.4.1.3).
+    list nothing. ``x-gzip`` is gzip (RFC 9110 section 8.4.1.3). Browsers send one of few values, so the last are kept.
     """
     codings: dict[bytes, int] = {}
     for element in (value or b"").split(b","):

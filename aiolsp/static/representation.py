@@ -141,7 +141,7 @@ class Resource:
 
 
 class Wanted(NamedTuple):
-    """What a request says of the representation it wants."""
+    """What a request says of the representation it wants; *accept* matters to an application's page only."""
 
     target: RequestTarget
     accept_encoding: bytes | None = None

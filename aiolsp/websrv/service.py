@@ -215,7 +215,8 @@ class Service:
         if target is None:
             connection.refuse(ProtocolError(400, "bad request-target"))
             return
-        wanted = Wanted(target, key.accept_encoding, request.fields.combined(b"accept"))
+        accept = request.fields.combined(b"accept") if self.root.policy.spa else None
+        wanted = Wanted(target, key.accept_encoding, accept)
         looked_at = known.resource if known else None
         resource = self.root.load_cached(wanted, looked_at)
         if resource is not None:
