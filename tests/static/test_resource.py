@@ -436,16 +436,17 @@ def test_whatever_is_not_in_memory_nothing_is_answered_and_nothing_stays_open(
     wanted = Wanted(target, b"gzip, br, zstd")
     root = DocumentRoot(str(site), Policy(), small=100)
     known = root.load(wanted)
-    look_up = cached.look_up
+    look_up, is_missing = cached.look_up, cached.is_missing
 
     def look(fd: int, path: bytes, follow_symlinks: bool) -> int:
         if path.endswith(b"/" + name):
             raise NotCached
         return look_up(fd, path, follow_symlinks)
 
-    monkeypatch.setattr(resource_module._CachedRoot, "_look_up", staticmethod(look))
-    assert root.load_cached(wanted, known) is None
-    monkeypatch.setattr(resource_module._CachedRoot, "_look_up", staticmethod(look_up))
+    with monkeypatch.context() as patched:
+        patched.setattr(resource_module._CachedRoot, "_look_up", staticmethod(look))
+        patched.setattr(cached, "is_missing", lambda fd, path, _: not path.endswith(name) and is_missing(fd, path, _))
+        assert root.load_cached(wanted, known) is None
     if root._cached is not None:
         assert root.load_cached(wanted, known) is known
     root.close()
