@@ -42,8 +42,8 @@ class DocumentRoot:
     """The directory that is served, by its descriptor: renaming or replacing its path later changes nothing.
 
     What is one of the *scripts* is never served as a file: its source is nobody's business. Raises OSError if *path* is
-    not a directory that can be opened. A look of `load_again` at a directory counts until somebody calls ``forget``,
-    each second for one; unless it is to *look_always*.
+    not a directory that can be opened. Where a file has siblings to come, a look at their directory counts until
+    somebody calls ``forget``, each second for one; unless it is to *look_always*.
     """
 
     _look_up = staticmethod(walk)
