@@ -53,14 +53,6 @@ def set_free(sock: socket.socket) -> None:
     _set(sock, _FREE)
 
 
-def is_free(sock: socket.socket) -> bool:
-    """Whether no bound of ours holds for *sock*: it was set free, or never had one."""
-    try:
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) != UNSENT
-    except OSError:  # not TCP
-        return True
-
-
 def untaken(sock: socket.socket) -> int:
     """Bytes that were sent and that the peer's side has yet to acknowledge (SIOCOUTQ, tcp(7)).
 

@@ -147,21 +147,33 @@ class Answering(asyncio.Protocol):
             self._leave(request)
 
     def _stream(self, request: Request, answer: Answer) -> None:
+        service = self._service
         try:
-            service = self._service
             transfer = Transfer(
-                self.transport, service.pool, service.turns, service.looks, answer, self._enter, self.streamed
+                self.transport,
+                self._socket,
+                service.pool,
+                service.turns,
+                service.looks,
+                answer,
+                self._enter,
+                self.streamed,
             )
         except OSError as error:
             answer.close()
             self._put_whole(request, self._service.error(503, (error.strerror or "").lower()))
             return
-        self._put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
+        head = answer.head.render(service.clock.date(), self.connection_field(request))
+        if self._output:
+            self._put(head)
+            head = self._take_output()
+        else:
+            self._count(head)
         self._hot = NOTHING_HOT
         self._transfer = transfer
         self._sending = request, answer.status
         self._beginning = True
-        transfer.begin(self._take_output())
+        transfer.begin(head)
         self._beginning = False
 
     def begin_stream(self, request: Request, status: int, head: HeadTemplate, *, delimited: bool) -> None:
@@ -276,9 +288,12 @@ class Answering(asyncio.Protocol):
         data = b"".join(self._output)
         self._output.clear()
         self._output_size = 0
+        self._count(data)
+        return data
+
+    def _count(self, data: bytes) -> None:
         self._service.metrics.sent_bytes_total += len(data)
         self._patience.written += len(data)
-        return data
 
     # Closing
 
@@ -392,6 +407,9 @@ class Answering(asyncio.Protocol):
             case Phase.HEAD | Phase.BODY:
                 self._service.timers.add(self._timer)
                 self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
+            case Phase.IDLE if self._transfer is not None:  # it waits for its turn: that is no fault of the client's
+                self._patience.last_activity = self._time()
+                self._service.timers.add(self._timer)
             case Phase.IDLE if not self.transport.get_write_buffer_size():
                 self._service.timers.add(self._timer)
                 self._part()

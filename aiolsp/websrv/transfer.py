@@ -2,8 +2,8 @@
 
 Facts
     - uvloop has no ``loop.sendfile``, and neither loop lets ``add_writer`` watch the descriptor of a transport.
-    - A duplicate of that descriptor may be watched and written to; it shares O_NONBLOCK. What the transport still has
-      in its own buffer would then be overtaken.
+    - That descriptor may be written to, and a duplicate of it watched too; they share O_NONBLOCK. What the transport
+      still has in its own buffer would then be overtaken. To make and close a duplicate is five system calls.
     - A head in a packet of its own wakes the client for nothing, which costs both sides as much as 64 KiB of the file.
       MSG_MORE (send(2)) keeps it until more follows.
     - sendfile(2) to a non-blocking socket never waits for the client, but it does wait for the disk. Two hand-overs
@@ -15,7 +15,8 @@ Decision
     The write buffer's limit is set to 0, so that "resume writing" means "empty". What goes before a file is sent past
     the transport too, which is given only what the socket does not take. Then: a piece that is in memory
     (linux/resident.py) is sent by the loop, any other by a pool thread, until the socket is full. The loop waits until
-    it is writable again, over a duplicate that this object owns, and so on. However many files are on their way, the
+    it is writable again, and so on. A thread, and who waits, has a duplicate that this object owns; what is one piece
+    of a file that is known is tried without, since it mostly goes at once. However many files are on their way, the
     loop sends one piece in a turn (turns.py), so that who asks for little is not kept.
     Before each piece the file is looked at again: one that was truncated or written to since is not sent on.
     Until the client has shown that it reads, the kernel takes little for it (linux/unsent.py).
@@ -35,6 +36,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aiolsp.linux import unsent
+from aiolsp.linux.cached import NotCached, read_slice
 from aiolsp.linux.resident import Looks, OwnFile, own_file
 from aiolsp.linux.sendfile import FileChanged, FileSlice, SendProgress, send_file
 from aiolsp.mechanisms.threads import HalfSyncPool
@@ -59,15 +61,45 @@ STEP = 64 * 1024
 class Transfer:
     """Sends the pieces of one answer over *transport*, then calls *done*, once, with whether all of it went out.
 
-    Meanwhile *enter* is told whether our own disk is waited for or the client: a thread's time is not the client's.
+    *sock* is the transport's own. Meanwhile *enter* is told whether our own disk is waited for or the client: a
+    thread's time is not the client's.
 
     ``begin -> resume* -> [abandon when the connection is lost ->] done``, which may be called within any of them.
-    Raises OSError for want of a descriptor, before anything is sent; *answer* is then still its caller's.
+    Raises OSError for want of a descriptor, before anything is sent; *answer* is then still its caller's. One that is
+    needed later is done without, if it can be, and else the answer is cut.
     """
+
+    __slots__ = (
+        "_abandoned",
+        "_answer",
+        "_asked",
+        "_busy",
+        "_done",
+        "_enter",
+        "_fd",
+        "_file",
+        "_free",
+        "_in_thread",
+        "_looks",
+        "_narrowed",
+        "_out",
+        "_phase",
+        "_pieces",
+        "_pool",
+        "_queued",
+        "_released",
+        "_room",
+        "_socket",
+        "_transport",
+        "_turns",
+        "_watching",
+        "sent",
+    )
 
     def __init__(
         self,
         transport: asyncio.Transport,
+        sock: socket.socket,
         pool: HalfSyncPool,
         turns: Turns,
         looks: Looks,
@@ -76,8 +108,8 @@ class Transfer:
         done: Callable[[bool], None],
     ) -> None:
         self.sent = 0
-        self._loop = asyncio.get_running_loop()
         self._transport = transport
+        self._socket = sock
         self._pool = pool
         self._turns = turns
         self._looks = looks
@@ -86,21 +118,22 @@ class Transfer:
         self._done = done
         self._pieces = deque(answer.pieces)
         self._phase = Phase.IDLE
-        self._in_thread = self._busy = self._watching = self._queued = self._abandoned = False
-        # What the loop may be told of; the pieces are of one file.
-        self._asked = answer.own_file is not None
-        self._file: OwnFile | None = answer.own_file
-        self._out: socket.socket = transport.get_extra_info("socket").dup()
-        self._free = unsent.is_free(self._out)
+        self._in_thread = self._busy = self._watching = self._queued = self._abandoned = self._released = False
+        self._free = self._narrowed = False
         # Bytes that the socket is thought to take: there is no need to look much further ahead.
-        self._room = PIECE if self._free else 2 * unsent.UNSENT
+        self._room = PIECE
+        # What the loop may be told of; the pieces are of one file.
+        self._file: OwnFile | None = answer.own_file
+        self._asked = self._file is not None
+        self._out: socket.socket | None = None
+        self._fd = sock.fileno()
+        if not self._asked or answer.size > PIECE:
+            self._duplicate()
 
     def begin(self, before: bytes) -> None:
         """Send *before*, and then the pieces."""
-        # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
-        self._transport.set_write_buffer_limits(0)
         if self._transport.get_write_buffer_size():
-            self._transport.write(before)
+            self._write(before)
         else:
             self._send_bytes(before)
         self.resume()
@@ -129,6 +162,7 @@ class Transfer:
             self._end(False)
             return
         # The duplicate keeps the socket alive: without this the client would wait as long as the thread.
+        assert self._out is not None
         with contextlib.suppress(OSError):
             self._out.shutdown(socket.SHUT_RDWR)
 
@@ -141,11 +175,23 @@ class Transfer:
         """Send *data*; the transport, whose buffer is empty, gets what the socket does not take, and its errors."""
         sent = 0
         with contextlib.suppress(OSError):
-            sent = self._out.send(data, socket.MSG_MORE if self._pieces else 0)
+            sent = self._socket.send(data, socket.MSG_MORE if self._pieces else 0)
         if trace.on:
-            trace.event(">", "send", fd=self._out.fileno(), size=sent, why="a file follows" if self._pieces else "")
+            trace.event(">", "send", fd=self._fd, size=sent, why="a file follows" if self._pieces else "")
         if sent < len(data):
-            self._transport.write(data[sent:])
+            self._write(data[sent:])
+
+    def _write(self, data: bytes) -> None:
+        # From here on "the client has read" means all of it: a file may only follow when nothing is left of us.
+        self._narrowed = True
+        self._transport.set_write_buffer_limits(0)
+        self._transport.write(data)
+
+    def _duplicate(self) -> None:
+        """Get a descriptor that may be watched, and that nobody else closes. Raises OSError."""
+        # A socket that a worker was passed says that it waits, and a duplicate of it would have the descriptor do so.
+        self._out = out = self._transport.get_extra_info("socket").dup()
+        self._fd = out.fileno()
 
     def _send_in_turn(self) -> None:
         """Send more as soon as it is our turn."""
@@ -157,40 +203,42 @@ class Transfer:
 
     def _queue(self) -> None:
         self._queued = True
-        self._wait(Phase.SENDING)
         self._turns.queue(self._take_turn)
 
     def _take_turn(self) -> None:
         if self._queued:
             self._queued = False
-            self._send_more()
+            if not self._transport.is_closing():
+                self._send_more()
 
     def _send_more(self) -> None:
         """Send a piece, here if it is in memory."""
         piece = self._pieces[0]
         assert isinstance(piece, FileSlice)
-        size = min(piece.length, self._room, PIECE)
-        if not self._in_memory(piece, size):
-            self._hand_over(piece)
-            return
-        try:
-            progress = send_file(self._out.fileno(), piece, size)
-        except Exception as error:
-            self._cut(error)
-            return
-        self.sent += progress.sent
-        self._turns.spend(progress.sent // EVENT)
-        self._go_on(progress)
-
-    def _in_memory(self, piece: FileSlice, size: int) -> bool:
+        size = piece.length if piece.length < self._room else self._room
         if not self._asked:
             self._asked = True
             self._file = self._answer.own_file = own_file(piece.fd, piece.offset)
-        return self._file is not None and self._looks.find(self._file, piece.fd, piece.offset, size)
+        if self._file is None or not self._looks.find(self._file, piece.fd, piece.offset, size):
+            self._hand_over(piece)
+            return
+        try:
+            progress = send_file(self._fd, piece, size)
+        except Exception as error:
+            self._cut(error)
+            return
+        self._turns.spend(progress.sent // EVENT)
+        self._go_on(progress)
 
     def _hand_over(self, piece: FileSlice) -> None:
         """Have a thread send, since it may have to wait for the disk."""
         self._unwatch()
+        if self._out is None:
+            try:
+                self._duplicate()
+            except OSError as error:
+                self._cut(error)
+                return
         self._busy = True
         self._wait(Phase.ANSWER)
         job = self._pool.resume(self._send_in_thread, piece)
@@ -199,7 +247,7 @@ class Transfer:
     def _send_in_thread(self, piece: FileSlice) -> SendProgress:
         self._in_thread = True
         try:
-            return send_file(self._out.fileno(), piece, BURST)
+            return send_file(self._fd, piece, BURST)
         finally:
             self._in_thread = False
 
@@ -212,10 +260,8 @@ class Transfer:
             return
         error = job.exception()
         if error is None:
-            progress = job.result()
-            self.sent += progress.sent
             self._wait(Phase.SENDING)
-            self._go_on(progress)
+            self._go_on(job.result())
         else:
             self._cut(error)
 
@@ -223,56 +269,80 @@ class Transfer:
         """The client has read."""
         if not self._free:
             self._free = True
+            assert self._out is not None
             unsent.set_free(self._out)
         self._send_in_turn()
 
     def _go_on(self, progress: SendProgress) -> None:
-        self._room = 2 * max(progress.sent, STEP)
+        sent, rest, full = progress
+        self.sent += sent
         if trace.on:
-            why = "the socket is full: wait until it is writable" if progress.full else ""
-            trace.event(">", "sendfile", fd=self._out.fileno(), size=progress.sent, why=why)
+            why = "the socket is full: wait until it is writable" if full else ""
+            trace.event(">", "sendfile", fd=self._fd, size=sent, why=why)
         if self._abandoned:
             self._end(False)
-        elif progress.rest is None:
+        elif rest is None:
             self._pieces.popleft()
             self._unwatch()
             self.resume()
         else:
-            self._pieces[0] = progress.rest
+            self._pieces[0] = rest
+            room = 2 * sent if sent > STEP else 2 * STEP
+            self._room = room if room < PIECE else PIECE
             # To watch and to let go again is six system calls: not for a socket that is known to be writable.
-            if progress.full:
+            if full:
                 self._watch()
             elif not self._watching:
                 self._queue()
 
     def _watch(self) -> None:
-        if not self._watching:
-            self._watching = True
-            self._wait(Phase.SENDING)
-            self._loop.add_writer(self._out.fileno(), self._writable)
+        if self._watching:
+            return
+        if self._out is None:
+            try:
+                self._duplicate()
+            except OSError as error:
+                self._lend(error)
+                return
+        self._watching = True
+        self._wait(Phase.SENDING)
+        asyncio.get_running_loop().add_writer(self._fd, self._writable)
+
+    def _lend(self, error: OSError) -> None:
+        """For want of a descriptor to wait with, give the transport a copy of the rest, which is less than a piece."""
+        piece = self._pieces[0]
+        assert isinstance(piece, FileSlice)
+        try:
+            self._pieces[0] = read_slice(piece)
+        except NotCached:
+            self._cut(error)
+        else:
+            self.resume()
 
     def _unwatch(self) -> None:
         if self._watching:
             self._watching = False
-            self._loop.remove_writer(self._out.fileno())
+            asyncio.get_running_loop().remove_writer(self._fd)
 
     def _cut(self, error: BaseException) -> None:
         if not isinstance(error, (FileChanged, OSError)):
-            self._loop.call_exception_handler({"message": "sending a file failed", "exception": error})
+            asyncio.get_running_loop().call_exception_handler({"message": "sending a file failed", "exception": error})
         if trace.on:
-            trace.event("!", "sendfile", fd=self._out.fileno(), why=f"cut: {error}")
+            trace.event("!", "sendfile", fd=self._fd, why=f"cut: {error}")
         self._end(False)
 
     def _end(self, complete: bool) -> None:
         self._release()
-        if not self._transport.is_closing():
+        if self._narrowed and not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
         self._done(complete)
 
     def _release(self) -> None:
-        if self._out.fileno() < 0:  # done already: a second close would let go of the file for somebody else
+        if self._released:  # a second close would let go of the file for somebody else
             return
+        self._released = True
         self._unwatch()
         self._queued = False
-        self._out.close()
+        if self._out is not None:
+            self._out.close()
         self._answer.close()

@@ -38,7 +38,8 @@ class Turns:
     def spend(self, events: int) -> None:
         """So many have been acted on."""
         if events > LEAST:
-            self.left = max(self.left - events, LEAST)
+            left = self.left - events
+            self.left = left if left > LEAST else LEAST
             self._count()
 
     def queue(self, advance: Callable[[], None]) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from aiolsp.linux.cached import knows_nowait
+from aiolsp.linux.resident import Looks
 from aiolsp.static.access_log import LogRecord
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.service import Service
+from aiolsp.websrv.transfer import Transfer
+from aiolsp.websrv.turns import LEAST
 from faults import reset
+from harness import receive_to_end
 from webclient import exchange, read_reply, request
 from webhost import Host, descriptors, hosted, ready_hits
 
@@ -121,6 +127,68 @@ def test_who_still_reads_when_the_second_ends_is_sent_the_rest_and_nothing_stays
             assert read_reply(first).body == HUGE
             assert exchange(first, "/file.txt").body == b"file"
         endless.wait_until(lambda: descriptors() == before, "all closed")
+
+
+def no_descriptor(sending: Transfer) -> NoReturn:
+    """In the place of `Transfer._duplicate`."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def ask_until_kept(host: Host, fields: str = "X: 1") -> None:
+    """Have the file of ``/huge.bin``, or of that part of it, be open already for who asks next."""
+    warming, _ = host.connect()
+    hits = ready_hits(host)
+    with warming:
+        while ready_hits(host) == hits:
+            exchange(warming, "/huge.bin", fields)
+
+
+def test_what_the_socket_takes_at_once_needs_no_descriptor_beside_the_connections(
+    endless: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = "Range: bytes=0-99999"
+    ask_until_kept(endless, part)
+    monkeypatch.setattr(Transfer, "_duplicate", no_descriptor)
+    peer, _ = endless.connect()
+    with peer:
+        for _ in range(5):
+            assert exchange(peer, "/huge.bin", part).body == HUGE[:100_000]
+
+
+def test_without_a_descriptor_to_wait_with_the_transport_waits(endless: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_until_kept(endless)
+    monkeypatch.setattr(Transfer, "_duplicate", no_descriptor)
+    peer, _ = endless.connect(receive_buffer=4096, send_buffer=4096)
+    with peer:
+        for _ in range(2):
+            assert exchange(peer, "/huge.bin").body == HUGE
+        assert exchange(peer, "/file.txt").body == b"file"
+
+
+def test_without_a_descriptor_for_a_thread_the_answer_is_cut(endless: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_until_kept(endless)
+    monkeypatch.setattr(Transfer, "_duplicate", no_descriptor)
+    monkeypatch.setattr(Looks, "find", lambda looks, file, fd, offset, length: False)
+    peer, _ = endless.connect()
+    with peer:
+        peer.sendall(request("/huge.bin"))
+        assert len(receive_to_end(peer)) < len(HUGE)
+
+
+def test_who_waits_for_a_turn_is_not_timed_out(endless: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_until_kept(endless)
+    turns, timers = endless.service.turns, endless.service.timers
+    queued: list[Callable[[], None]] = []
+    peer, served = endless.connect()
+    with peer:
+        endless.wait_until(lambda: served._timer.active, "its timer")
+        with monkeypatch.context() as spent:
+            spent.setattr(turns, "queue", queued.append)
+            spent.setattr(turns, "left", LEAST)
+            peer.sendall(request("/huge.bin"))
+            endless.wait_until(lambda: queued, "the queue")
+        endless.call(lambda: (timers.cancel(served._timer), served._timed_out(), queued.pop()()))
+        assert read_reply(peer).body == HUGE
 
 
 def test_what_a_client_says_of_itself_is_logged_when_its_file_is_open_already(endless: Host) -> None:
