@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
@@ -54,6 +53,7 @@ AT_ONCE = 64 * 1024
 """Bytes of files in an answer that are copied if they are in memory, as small files are, and not sent by a thread."""
 
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
+NO_OUTPUT: list[bytes] = []
 
 NO_TIMER = Timer(0.0, lambda: None)
 """Takes the place of a newcomer's timer (newcomers.py), and of a lost connection's.
@@ -66,12 +66,12 @@ class Answering(asyncio.Protocol):
     """The half of a connection that writes; see the module."""
 
     transport: asyncio.Transport
-    _write: Callable[[bytes], None]
     fd = -1
     """The socket's descriptor, for the trace only."""
 
     # What a connection begins with stands here: for one request, most of it never changes.
     _hot = NOTHING_HOT
+    _output = NO_OUTPUT
     _output_size = 0
     _full = _clogged = _awaits_disk = False
     _ended = _closing = False
@@ -87,11 +87,9 @@ class Answering(asyncio.Protocol):
     def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
         self._service = service
         self._socket = sock
-        self._time = service.loop.time
         self.peer = peer
         self.host = host_of(peer)
-        self._output: list[bytes] = []
-        self._patience = Patience(service.settings.limits, self._time())
+        self._patience = Patience(service.settings.limits, service.timers.time())
 
     # The other half
 
@@ -257,7 +255,10 @@ class Answering(asyncio.Protocol):
         large = len(data) > SHARED
         if large:
             self._flush()
-        self._output.append(data)
+        if self._output:
+            self._output.append(data)
+        else:
+            self._output = [data]
         self._output_size += len(data)
         if large or self._output_size > FLUSH:
             self._flush()
@@ -266,13 +267,13 @@ class Answering(asyncio.Protocol):
         if not self._output:
             return
         if self.transport.is_closing():  # nobody is left to take it
-            self._output.clear()
+            self._output = NO_OUTPUT
             self._output_size = 0
             return
         data = self._take_output()
         if trace.on:
             trace.event(">", "write", fd=self.fd, size=len(data), why=why)
-        self._write(data)
+        self.transport.write(data)
 
     def _write_lent(self, data: bytes, place: Place) -> None:
         """Write *data*, which is at *place*, without a copy as far as the socket takes it at once."""
@@ -281,12 +282,12 @@ class Answering(asyncio.Protocol):
         if not transport.get_write_buffer_size() and not transport.is_closing():
             sent = place.send(self._socket.fileno())
         if sent < len(data):
-            self._write(data[sent:])
+            self.transport.write(data[sent:])
 
     def _take_output(self) -> bytes:
         """What has been put, to be written now."""
         data = b"".join(self._output)
-        self._output.clear()
+        self._output = NO_OUTPUT
         self._output_size = 0
         self._count(data)
         return data
@@ -358,7 +359,7 @@ class Answering(asyncio.Protocol):
             except OSError:
                 pass  # it is full, or the client is gone: the transport will know
         if last:
-            self._write(last)
+            self.transport.write(last)
         if transport.get_write_buffer_size():
             self._enter(Phase.SENDING)
         transport.close()
@@ -379,7 +380,7 @@ class Answering(asyncio.Protocol):
             self._timer = NO_TIMER
 
     def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._time(), self._untaken() if phase is Phase.SENDING else 0)
+        self._patience.enter(phase, self._service.timers.time(), self._untaken() if phase is Phase.SENDING else 0)
         if self._timer.active:
             deadline = self._deadline()
             if deadline < self._timer.deadline:
@@ -387,7 +388,7 @@ class Answering(asyncio.Protocol):
 
     def _deadline(self) -> float:
         left = self._untaken() if self._patience.phase is Phase.SENDING else 0
-        return self._patience.deadline(self._time(), left)
+        return self._patience.deadline(self._service.timers.time(), left)
 
     def _untaken(self) -> int:
         """Bytes of what was written that the client's side has not taken; less what a transfer has sent by itself.

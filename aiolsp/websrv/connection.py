@@ -87,7 +87,6 @@ class HttpConnection(Answering):
         self.transport = transport  # type: ignore[assignment]  # uvloop's are no instances of asyncio's
         if hasattr(transport, "max_size"):
             transport.max_size = READ
-        self._write = self.transport.write
         if trace.on:
             self.fd = self._socket.fileno()
         service = self._service
@@ -108,7 +107,7 @@ class HttpConnection(Answering):
                 self._service.ready.note(data, ready)
         if ready is not None:
             ready.hits += 1
-            self._patience.last_activity = self._time()
+            self._patience.last_activity = self._service.timers.time()
             if ready.place is not None:
                 self._write_lent(ready.payload, ready.place)
                 if ready.closes:
@@ -116,14 +115,14 @@ class HttpConnection(Answering):
             elif ready.closes:
                 self._close(ready.payload)
             else:
-                self._write(ready.payload)
+                self.transport.write(ready.payload)
             if self._service.log is not None:
                 self._service.log_again(self, data, ready)
             return
         if trace.on:
             why = f"while waiting for {self._patience.phase.value}"
             trace.event("<", "data_received", fd=self.fd, size=len(data), why=why)
-        self._patience.last_activity = self._time()
+        self._patience.last_activity = self._service.timers.time()
         if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
         elif rest is not None and self._answer_alone(data, rest):
@@ -139,7 +138,7 @@ class HttpConnection(Answering):
             if self.transport.is_closing():  # the last write found the client gone
                 return b""
             turns.spend(sum(times for _, _, times in found) // READY)
-            self._write(b"".join([ready.payload * times for _, ready, times in found]))
+            self.transport.write(b"".join([ready.payload * times for _, ready, times in found]))
             for head, ready, times in found:
                 ready.hits += times
                 taken += len(head) * times

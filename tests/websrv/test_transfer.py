@@ -178,8 +178,9 @@ def test_the_time_that_the_disk_takes_is_not_the_clients(
             receive_until(peer, b"\r\n\r\n")
             begin = receive_exactly(peer, served._transfer.sent - 1)
             assert entered.wait(20)
-            later = served._time() + 1000
-            served._time = lambda: later
+            clock, name = (served, "_time") if shell.name == "blocking" else (host.service.timers, "time")
+            later = getattr(clock, name)() + 1000
+            monkeypatch.setattr(clock, name, lambda: later)
             assert host.call(served._deadline) > later, "while a thread sends"
             release.set()
             host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "a full socket again")
