@@ -283,8 +283,12 @@ class Transfer:
             self._end(False)
         elif rest is None:
             self._pieces.popleft()
-            self._unwatch()
-            self.resume()
+            if self._watching:
+                self._unwatch()
+            if self._pieces or self._transport.is_closing():
+                self.resume()
+            else:  # a file goes only when the transport's buffer is empty
+                self._end(True)
         else:
             self._pieces[0] = rest
             room = 2 * sent if sent > STEP else 2 * STEP
