@@ -409,7 +409,7 @@ class Answering(asyncio.Protocol):
                 self._service.timers.add(self._timer)
                 self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
             case Phase.IDLE if self._transfer is not None:  # it waits for its turn: that is no fault of the client's
-                self._patience.last_activity = self._time()
+                self._patience.last_activity = self._service.timers.time()
                 self._service.timers.add(self._timer)
             case Phase.IDLE if not self.transport.get_write_buffer_size():
                 self._service.timers.add(self._timer)

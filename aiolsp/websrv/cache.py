@@ -8,7 +8,7 @@ the plain table none; 80 instead of 77 % by Zipf's law; and 65 instead of 71 % w
 after each 20,000 requests.) Of what has no place, an outline is kept (outlines.py).
 
 Owned by the loop: no lock. An entry says when its file was last looked at; the look itself is a job for the pool
-(service.py). Keys are what the answer depends on: the path as it was sent, and Accept-Encoding.
+(files.py). Keys are what the answer depends on: the path as it was sent, and Accept-Encoding.
 """
 
 from collections import OrderedDict

@@ -129,7 +129,7 @@ def test_who_asks_for_what_is_being_looked_at_shares_the_look(
 
 
 def waiting(host: Host) -> list[int]:
-    return [len(look.waiters) for look in host.service._loading.values()]
+    return [len(look.waiters) for look in host.service.files.loading.values()]
 
 
 def test_without_validity_each_request_has_a_look_of_its_own(

@@ -139,7 +139,9 @@ def test_paths_that_are_not_there_leave_nothing_in_memory(loop_name: str, site: 
                 for _ in range(100):
                     assert read_reply(peer).status == 404
             service = host.service
-            assert host.call(lambda: (len(service.cache), service.cache.used, len(service._loading))) == (0, 0, 0)
+            assert host.call(
+                lambda: (len(service.files.cache), service.files.cache.used, len(service.files.loading))
+            ) == (0, 0, 0)
             assert host.call(lambda: service.ready._size) <= ready.SIZE
             peer.sendall(request("/page.html"))
             assert read_reply(peer).body == PAGE

@@ -102,7 +102,7 @@ def test_files_of_a_site_larger_than_the_cache_are_what_is_on_the_disk(loop_name
                     reply = exchange(peer, f"/{number}.txt")
                     assert reply.body == b"%d" % (number + 10 * (turn > 2)) * 3000
                 if turn == 2:
-                    assert host.call(lambda: len(host.service.cache._outlines)) > 5
+                    assert host.call(lambda: len(host.service.files.cache._outlines)) > 5
                     for number in range(40):
                         (site / "new").write_bytes(b"%d" % (number + 10) * 3000)
                         (site / "new").rename(site / f"{number}.txt")
@@ -120,7 +120,7 @@ def test_a_part_of_a_large_file_is_of_the_file_that_is_there(
             for start in range(5):
                 reply = exchange(peer, "/large.bin", f"Range: bytes={start}-{start + 9}", *accept_encoding)
                 assert (reply.status, reply.body) == (206, bytes(10))
-            assert host.call(lambda: len(host.service.cache._outlines)) == 1
+            assert host.call(lambda: len(host.service.files.cache._outlines)) == 1
             (site / "large.bin").write_bytes(b"new" * 300_000)
             assert exchange(peer, "/large.bin", "Range: bytes=30-32", *accept_encoding).body == b"new"
             if accept_encoding:

@@ -288,4 +288,4 @@ def test_what_is_not_there_is_looked_for_once_a_second_and_takes_no_place_in_the
             assert metrics.cache_misses_total - before == asked, "the second ended in between, each time"
             reply = exchange(peer, target, "User-Agent: other")
             assert reply.status == status and (reply.fields.get("location") == "/directory/") == (status == 308)
-    assert len(host.service.cache) == 0
+    assert len(host.service.files.cache) == 0

@@ -60,7 +60,7 @@ def test_who_waits_for_a_look_that_does_not_end_gets_what_was_seen_the_last_time
             assert [read_reply(peer).body for peer in peers] == [b"old"] * 2, "at the end of the second"
             assert exchange(peers[0], "/hot.txt").body == b"old", "at once: the look has not ended"
             assert host.service.pool.queued == 1, "one look is enough for all of them"
-        host.wait_until(lambda: not host.service._loading, "the end of the look")
+        host.wait_until(lambda: not host.service.files.loading, "the end of the look")
         for peer in peers:
             assert exchange(peer, "/hot.txt").body == b"newer"
             peer.close()
@@ -78,7 +78,7 @@ def test_who_waits_too_long_for_what_is_not_known_is_told_to_come_again(
                     refused = exchange(peer, "/cold.txt")
                     assert (refused.status, refused.fields["retry-after"]) == (503, "1")
                 assert exchange(peer, "/health").status == 200
-            host.wait_until(lambda: not host.service._loading, "the end of the look")
+            host.wait_until(lambda: not host.service.files.loading, "the end of the look")
             assert exchange(peer, "/cold.txt").body == b"cold"
 
 
