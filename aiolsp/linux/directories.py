@@ -2,7 +2,8 @@
 
 Facts (inode(7), rename(2), unlink(2); tried on this kernel)
     - Who makes, removes or renames a name changes the ctime of its directory, and nobody can set that.
-    - The kernel takes the time from its tick, every 1 to 10 ms: two changes within one tick have the same.
+    - The kernel takes the time from its tick, every 1 to 10 ms, and some file systems keep seconds, or every other one:
+      two changes within one of these have the same.
     - What a symbolic link leads to may appear without any change to the directory of the link.
 Consequence
     A name that was missing when its directory had not changed for a while is missing as long as it has the same ctime;
@@ -21,8 +22,8 @@ import time
 from aiolsp.linux import cached
 from aiolsp.linux.cached import NotCached
 
-SETTLED = 1_000_000_000
-"""Nanoseconds since the last change, after which another one certainly has another time: a hundred ticks."""
+SETTLED = 3_000_000_000
+"""Nanoseconds since the last change, after which another one has another time on any file system."""
 
 
 class Directories:
