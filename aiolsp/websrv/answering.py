@@ -8,40 +8,34 @@ Facts
     - What is sent with MSG_MORE waits for what comes next, and the end of the stream goes into the same packet: the
       second one is a tenth of our processor time for a connection that is for one request. A close would do as well,
       but with data unread it drops what has not left.
-    - Whoever waits for a client must not do so for ever, and what it owes depends on what it is to do next.
 Consequence
     While one answer is under way nothing else may be written, and the connection must know what it waits for.
 Decision
     This half of `HttpConnection` writes; the other half, which reads, asks `_blocked` before it goes on, and is told by
     `_advance` to. The last answer is followed by a half-close, then reading goes on for a while; where the client has
-    said that nothing comes, both leave together, and it is closed. One timer, whose deadline `Patience` reckons, stands
-    for all that the client may be slow in.
+    said that nothing comes, both leave together, and it is closed. How long is waited stands in waiting.py.
 Price
     Three ways to answer, each with its end: `send`, `streamed`, `refuse`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.response import CLOSE, KEEP_ALIVE, PERSISTENT, HeadTemplate
-from aiolsp.linux.listener import Address, format_address
 from aiolsp.linux.pages import Place
 from aiolsp.linux.unsent import untaken
-from aiolsp.sansio.crowd import host_of
-from aiolsp.sansio.timers import IdleTimer, Timer
 from aiolsp.static.answer import Answer
-from aiolsp.static.phases import Patience, Phase
+from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 from aiolsp.websrv.transfer import Transfer
+from aiolsp.websrv.waiting import Waiting
 
 if TYPE_CHECKING:
     from aiolsp.websrv.exchange import Exchange
     from aiolsp.websrv.ready import ReadyAnswer
-    from aiolsp.websrv.service import Service
 
 FLUSH = 256 * 1024
 """Bytes of ready answers that are gathered for one write, at the most."""
@@ -55,19 +49,9 @@ AT_ONCE = 64 * 1024
 NOTHING_HOT: dict[bytes, ReadyAnswer] = {}
 NO_OUTPUT: list[bytes] = []
 
-NO_TIMER = Timer(0.0, lambda: None)
-"""Takes the place of a newcomer's timer (newcomers.py), and of a lost connection's.
 
-The two know each other, and would be left to the garbage collector.
-"""
-
-
-class Answering(asyncio.Protocol):
+class Answering(Waiting):
     """The half of a connection that writes; see the module."""
-
-    transport: asyncio.Transport
-    fd = -1
-    """The socket's descriptor, for the trace only."""
 
     # What a connection begins with stands here: for one request, most of it never changes.
     _hot = NOTHING_HOT
@@ -77,19 +61,10 @@ class Answering(asyncio.Protocol):
     _ended = _closing = False
     # Whether a file is being begun: if all of it goes at once, who began it goes on.
     _beginning = False
-    _transfer: Transfer | None = None
     _exchange: Exchange | None = None
     _sending: tuple[Request, int] | None = None
-    _timer = NO_TIMER
     _request: Request | None = None
     _keep_alive = True
-
-    def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
-        self._service = service
-        self._socket = sock
-        self.peer = peer
-        self.host = host_of(peer)
-        self._patience = Patience(service.settings.limits, service.timers.time())
 
     # The other half
 
@@ -363,56 +338,3 @@ class Answering(asyncio.Protocol):
         if transport.get_write_buffer_size():
             self._enter(Phase.SENDING)
         transport.close()
-
-    # Time
-
-    def watch(self) -> None:
-        """It has stayed for a moment: from now on it may be timed out."""
-        self._timer = IdleTimer(self._deadline(), self._timed_out, self._deadline)
-        self._service.timers.add(self._timer)
-
-    def _unwatch(self) -> None:
-        """It is gone."""
-        if self._timer is NO_TIMER:
-            self._service.newcomers.discard(self)
-        else:
-            self._service.timers.cancel(self._timer)
-            self._timer = NO_TIMER
-
-    def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._service.timers.time(), self._untaken() if phase is Phase.SENDING else 0)
-        if self._timer.active:
-            deadline = self._deadline()
-            if deadline < self._timer.deadline:
-                self._service.timers.adjust(self._timer, deadline)
-
-    def _deadline(self) -> float:
-        left = self._untaken() if self._patience.phase is Phase.SENDING else 0
-        return self._patience.deadline(self._service.timers.time(), left)
-
-    def _untaken(self) -> int:
-        """Bytes of what was written that the client's side has not taken; less what a transfer has sent by itself.
-
-        What the kernel has is not taken yet: a client that reads nothing is not owed time for it.
-        """
-        sent = 0 if self._transfer is None else self._transfer.sent
-        return self.transport.get_write_buffer_size() + untaken(self._socket) - sent
-
-    def _timed_out(self) -> None:
-        """The phase has lasted too long."""
-        phase = self._patience.phase
-        if trace.on:
-            peer = format_address(self.peer)
-            trace.event("-", "timed out", fd=self.fd, why=f"waited for {phase.value}", peer=peer)
-        match phase:
-            case Phase.HEAD | Phase.BODY:
-                self._service.timers.add(self._timer)
-                self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
-            case Phase.IDLE if self._transfer is not None:  # it waits for its turn: that is no fault of the client's
-                self._patience.last_activity = self._service.timers.time()
-                self._service.timers.add(self._timer)
-            case Phase.IDLE if not self.transport.get_write_buffer_size():
-                self._service.timers.add(self._timer)
-                self._part()
-            case _:
-                self.transport.abort()
