@@ -1,7 +1,8 @@
 """The access log: one line an answer, in the formats that log readers know, written by a thread of its own.
 
 A record costs whoever serves one append. Records are formatted and written in batches, since stderr may be a pipe that
-nobody empties: then lines are dropped and counted, and the server goes on.
+nobody empties: then lines are dropped and counted, and the server goes on. A record that is added again is one more
+line, formatted once: that takes 5 us, in which the interpreter is nobody else's.
 """
 
 from __future__ import annotations
@@ -150,6 +151,8 @@ class AccessLog:
 
     def __init__(self, fd: int, form: str) -> None:
         self._fd = fd
+        self.repeats = form == "common"
+        """Whether the lines of equal answers to one client within a second are equal: so one record does for them."""
         self._format = _FORMATTERS[form]
         self._format_remark = _remark_as_json if form == "json" else format_remark
         self._waiting: list[LogRecord | Remark] = []
@@ -207,14 +210,18 @@ class AccessLog:
     def _write(self, records: list[LogRecord | Remark], dropped: int) -> None:
         try:
             for start in range(0, len(records), LINES):
-                self._write_lines([self._line(record) for record in records[start : start + LINES]])
+                self._write_lines(self._lines(records[start : start + LINES]))
             if dropped:
                 self._write_lines([f"{dropped} more lines were not logged: the log is not read fast enough"])
         except OSError:
             pass  # nobody reads the log any more; serving goes on
 
-    def _line(self, record: LogRecord | Remark) -> str:
-        return self._format_remark(record) if isinstance(record, Remark) else self._format(record)
+    def _lines(self, records: list[LogRecord | Remark]) -> list[str]:
+        made: dict[int, str] = {}
+        for record in records:
+            if id(record) not in made:
+                made[id(record)] = self._format_remark(record) if isinstance(record, Remark) else self._format(record)
+        return [made[id(record)] for record in records]
 
     def _write_lines(self, lines: list[str]) -> None:
         data = ("\n".join(lines) + "\n").encode()

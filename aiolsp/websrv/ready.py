@@ -49,7 +49,7 @@ OPEN = 32
 class ReadyAnswer:
     """The bytes that answer a request until the second is over, where they are lent from, and how often they did."""
 
-    __slots__ = ("closes", "hits", "payload", "place", "record", "status")
+    __slots__ = ("closes", "hits", "payload", "place", "record", "status", "told")
 
     def __init__(
         self, status: int, payload: bytes, place: Place | None, record: LogRecord | None, closes: bool
@@ -60,6 +60,8 @@ class ReadyAnswer:
         self.record = record
         self.closes = closes
         self.hits = 0
+        self.told: dict[str, LogRecord] = {}
+        """What the log was told of it, by client."""
 
 
 Run = tuple[bytes, ReadyAnswer, int]
@@ -97,6 +99,7 @@ class ReadyAnswers:
             self.table[rest] = ReadyAnswer(status, payload, place, record, closes)
         else:  # the head came in pieces, which are not looked up
             known.status, known.payload, known.place, known.record = status, payload, place, record
+            known.told.clear()
 
     def keep_open(self, request: Request, answer: Answer) -> None:
         """Answer *request* by *answer*, whose file is open, from now on."""

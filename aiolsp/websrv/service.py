@@ -194,8 +194,15 @@ class Service:
 
     def log_again(self, connection: HttpConnection, head: bytes, ready: ReadyAnswer) -> None:
         """Log an answer to *head* that was kept ready."""
-        assert self.log is not None and ready.record is not None
-        self.log.add(ready.record.again(connection.host, head))
+        log, host = self.log, connection.host
+        assert log is not None and ready.record is not None
+        if not log.repeats:
+            log.add(ready.record.again(host, head))
+            return
+        record = ready.told.get(host)
+        if record is None:
+            record = ready.told[host] = ready.record.again(host, head)
+        log.add(record)
 
     async def close(self) -> None:
         """After the last connection: end programs, threads and timers, and let go of the directory."""

@@ -128,6 +128,15 @@ def test_a_remark_is_one_line_among_the_records_whatever_it_says() -> None:
         assert end == b"" and (form != "json" or json.loads(line)["subject"] == "/cgi-bin/x")
 
 
+@pytest.mark.parametrize(("form", "repeats"), [("common", True), ("combined", False), ("json", False)])
+def test_only_lines_without_fields_and_milliseconds_are_the_same_for_equal_answers(form: str, repeats: bool) -> None:
+    other = RECORD._replace(seconds=0.75, referer=None, agent=b"other")
+    with open(os.devnull, "wb") as nowhere:
+        log = AccessLog(nowhere.fileno(), form)
+        assert log.repeats is repeats is (log._format(RECORD) == log._format(other))
+        log.close(DEADLINE)
+
+
 def test_a_log_that_is_closed_has_written_what_it_took() -> None:
     reader, writer = log_into_pipe(add_all(RECORD, RECORD, RECORD))
     os.close(writer)

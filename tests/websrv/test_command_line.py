@@ -12,6 +12,8 @@ import socket
 import stat
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -206,6 +208,27 @@ def test_each_request_of_a_pipeline_has_its_line(shell: Shell, site: Path) -> No
                     assert read_reply(peer).status == 200
     lines = [json.loads(line) for line in server.stderr.whole().splitlines()]
     assert [line["agent"] for line in lines] == agents * 5
+
+
+def test_each_of_many_equal_answers_has_its_line_with_its_client_and_its_second(shell: Shell, site: Path) -> None:
+    clients, asked = ("127.0.0.1", "127.0.0.2"), list[tuple[str, str]]()
+    with shell.server("websrv", site, "--log", "common", role="") as server, ExitStack() as stack:
+        address = server.host, server.port
+        peers = {
+            client: stack.enter_context(socket.create_connection(address, DEADLINE, (client, 0))) for client in clients
+        }
+        begun, seconds = time.time(), 0
+        while seconds < 2:
+            seconds = int(time.time()) - int(begun)
+            for client, peer in peers.items():
+                for target in ("/file.txt", "/file.txt?x"):
+                    assert exchange(peer, target, f"User-Agent: {len(asked)}").status == 200
+                    asked.append((client, target))
+    lines = [line.split() for line in server.stderr.whole().splitlines()]
+    assert [(line[0], line[6]) for line in lines] == asked
+    stamps = [time.mktime(time.strptime(line[3], "[%d/%b/%Y:%H:%M:%S")) for line in lines]
+    assert stamps == sorted(stamps) and len(set(stamps)) >= 3
+    assert int(begun) <= stamps[0] and stamps[-1] <= time.time()
 
 
 def test_a_person_at_a_terminal_sees_the_requests(shell: Shell, site: Path) -> None:
