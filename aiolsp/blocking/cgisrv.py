@@ -3,18 +3,16 @@
 Book p. 289, listing 15-1 (processpool.h) and p. 298, listing 15-2 (cgi_conn).
 
 Facts (epoll(7), pipe(7), tried on this kernel)
-    - EPOLLHUP and EPOLLERR are reported whether they were asked for or not: a reset is seen at once, a half-close is
-      EPOLLIN and an empty read.
+    - EPOLLHUP and EPOLLERR are reported unasked: a reset is seen at once, a half-close is EPOLLIN and an empty read.
     - Whoever writes to a full pipe waits. A pidfd is readable when its process has ended; the pipe may be held longer.
     - The number of a closed descriptor is given to the next one, while an event of the old may still stand in the list.
 Consequence
-    Client, pipe and pidfd are three descriptors of one connection; the pipe is read only while nothing is unsent. An
-    event is for the callback that the descriptor had when it was reported, and for no other.
+    Client, pipe and pidfd are three descriptors of one connection; the pipe is read only while nothing is unsent.
+    An event is for the callback that the descriptor had when it was reported, and for no other.
 Decision
     One epoll for all in each child of the pool, a table from descriptor to callback, and the timer list for time-outs.
 Price
-    fork and exec are called right here: the others of this process wait, 1 to 3 ms for each start. What a transport
-    does (queue, partial send, interest mask) is written out.
+    fork and exec are called right here, for 1 to 3 ms. What a transport does (queue, interest mask) is written out.
 The C++ original runs whatever path it is sent, /bin/sh too, with the socket as its stdout and without a bound.
 """
 
@@ -96,10 +94,9 @@ class CgiServer:
         while not intake.draining or self.connections or self.running:
             found = self._poller.poll(self._timeout(intake))
             for fd, events, callback in [(fd, events, self._callbacks.get(fd)) for fd, events in found]:
-                if callback is None:
-                    if fd in intake:
-                        intake.accept(fd)
-                elif self._callbacks.get(fd) == callback:  # else an earlier event of this turn has closed it
+                if fd in intake:
+                    intake.accept(fd)
+                elif callback and self._callbacks.get(fd) == callback:  # else an earlier event has closed it
                     callback(events)
             if intake.draining and not fresh.deadline:
                 fresh.deadline = time.monotonic() + FRESH

@@ -12,8 +12,8 @@ Consequence
     Not before the transport's buffer is empty may a file follow. And a sendfile(2) belongs in a thread, held for as
     long as the disk needs and not as long as the client, but for what is in memory.
 Decision
-    The write buffer's limit is set to 0, so that "resume writing" means "empty". What goes before a file is sent past
-    the transport too, which is given only what the socket does not take. Then: a piece that is in memory
+    What goes before a file is sent past the transport too, which is given only what the socket does not take; from then
+    on its write buffer's limit is 0, so that "resume writing" means "empty". Then: a piece that is in memory
     (linux/resident.py) is sent by the loop, any other by a pool thread, until the socket is full. The loop waits until
     it is writable again, and so on. A thread, and who waits, has a duplicate that this object owns; what is one piece
     of a file that is known is tried without, since it mostly goes at once. However many files are on their way, the

@@ -7,15 +7,13 @@ Facts
       it is one less for the others: eight such clients, and eight threads serve nobody.
     - Each system call lets another thread have the interpreter; a call that is not made is the cheapest.
 Consequence
-    A worker must never wait for a client, only for the disk; and the state of a connection between two turns must be in
-    the connection, not on a worker's stack.
+    A worker must never wait for a client, only for the disk; the state between two turns is not on a worker's stack.
 Decision
     A turn does all that can be done now: send what is owed, answer what was asked, read. When the socket is full, or
     nothing more came, it lets go (held.py): `_rest` re-arms for EPOLLOUT or EPOLLIN. A read that did not fill its
     buffer is not followed by one that would say EAGAIN: if more is there by then, epoll says so.
 Price
-    An epoll_ctl for each turn. What a transport does unasked is to be written out: partial writes, TCP_NODELAY, EAGAIN,
-    the order of closing.
+    An epoll_ctl for each turn. What a transport does unasked is written out: partial writes, EAGAIN, the closing.
 
 The C++ original takes an answer for sent after the first writev that got through, which cuts a 1 MiB file off at
 128 KiB; it drops a client whose head is longer than 2 KiB, keeps a 1.1 connection only if ``Connection: keep-alive``
@@ -356,10 +354,9 @@ class HttpConnection(HeldSocket):
             if self._cut:
                 raise ConnectionAbortedError("cut")
             if phase is Phase.IDLE and self._service.draining and not self._fresh:
-                if untaken(self._socket):
+                self.ended = not untaken(self._socket)  # then nothing is owed any more, as in `part`
+                if not self.ended:
                     self.finish()
-                else:  # nothing is owed any more, see `part`
-                    self.ended = True
                 return False
             self._service.rearm(self, event, f"armed again: wait for {phase.value}")
             self._held = False
