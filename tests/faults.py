@@ -122,15 +122,22 @@ def stopped_client(server: Server, check: Check, shell: Shell, program: str) -> 
 def stopped_server(server: Server, check: Check) -> None:
     """The server itself is stopped (SIGSTOP) and goes on: what came meanwhile is waiting in the kernel."""
     with unharmed(server, check), ThreadPoolExecutor(1) as peer:
-        server.send_signal(signal.SIGSTOP)
-        try:
-            wait_until(lambda: state(server.pid) == "T", "the server stopped")
+        with stopped(server):
             before = held(server.port)
             waiting = peer.submit(check, server)
             wait_until(lambda: held(server.port) > before, "a peer that waits")
-        finally:
-            server.send_signal(signal.SIGCONT)
         waiting.result(DEADLINE)
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """The server takes nothing while the block runs; all that its peers do there has come when it goes on."""
+    server.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: state(server.pid) == "T", "the server stopped")
+        yield
+    finally:
+        server.send_signal(signal.SIGCONT)
 
 
 def state(pid: int) -> str:

@@ -133,6 +133,35 @@ def test_a_line_does_not_wait_for_one_who_lags_while_a_flood_does(shell: Shell) 
         flood.join(DEADLINE)
 
 
+def test_one_that_resets_before_it_is_turned_away_harms_nobody(shell: Shell) -> None:
+    with shell.server("chat", "--max-users", 1) as running, running.connect() as member:
+        with faults.stopped(running):
+            for _ in range(3):
+                faults.reset(running.connect())
+        with running.connect() as next_one:
+            assert receive_to_end(next_one) == b"too many users\n"
+        member.sendall(b"alone\n")
+
+
+def test_a_flood_that_resets_before_it_is_held_back_harms_nobody(shell: Shell) -> None:
+    lines = b"z" * 1000 + b"\n"
+    with shell.server("chat", "-v") as running, ExitStack() as stack:
+        stuck = stack.enter_context(running.connect(receive_buffer=4096))
+        talker, other, flooder = (stack.enter_context(running.connect()) for _ in range(3))
+        assembled([stuck, talker, other, flooder])
+        flood = threading.Thread(target=send_to_the_end, args=(flooder,), daemon=True)
+        flood.start()
+        running.stderr.wait_for("it lags: floods wait for it")
+        with faults.stopped(running):
+            talker.sendall(lines * 4)
+            other.sendall(lines * 70)  # with the talker's lines, more than a turn: delivered to it, and then it waits
+            faults.reset(other)
+        running.stderr.wait_for(r"! drop fd=\d+  over the high-water mark for 1.0 s\n")
+        running.stop()
+        flood.join(DEADLINE)
+        assert not flood.is_alive()
+
+
 def test_ten_mebibytes_without_a_newline_are_heard_whole_by_those_who_read(server: Server) -> None:
     with faults.unharmed(server, check), members(server, 3) as peers:
         readers = [Reader(peer, 10 * MIB) for peer in peers[:2]]

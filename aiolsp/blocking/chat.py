@@ -182,6 +182,8 @@ class ChatConnection:
             return
         self._closing = True
         self._reading = False
+        self._unsent.clear()
+        self._events = 0  # a decision that was made before, to pause it or to close it, finds nothing to change
         if trace.on:
             trace.event("x", "close", fd=self.fd, why=(error and error.strerror) or "closed")
         self._server.poller.unregister(self.fd)
