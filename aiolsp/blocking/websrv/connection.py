@@ -140,9 +140,7 @@ class HttpConnection(HeldSocket):
 
     def turn(self, *, busy: bool) -> None:
         """Go on until the client must be waited for, or a program, or nobody."""
-        self._busy = busy
-        self._drained = False
-        self._reads_left = READS
+        self._busy, self._drained, self._reads_left = busy, False, READS
         while (event := self._advance()) != ENDED:
             if event == HANDED:
                 self._hand_over()
@@ -377,6 +375,8 @@ class HttpConnection(HeldSocket):
         if trace.on:
             trace.event("x", "close", fd=self.fd, why=why)
         self._service.timers.cancel(self._timer)
+        # The two know each other: what was not sent would be left to the garbage collector, with all such connections.
+        del self._timer
         if self._transfer is not None:
             self._end_transfer(self._transfer)
         self._events.clear()
