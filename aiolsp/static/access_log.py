@@ -1,8 +1,8 @@
 """The access log: one line an answer, in the formats that log readers know, written by a thread of its own.
 
 A record costs whoever serves one append. Records are formatted and written in batches, since stderr may be a pipe that
-nobody empties: then lines are dropped and counted, and the server goes on. A record that is added again is one more
-line, formatted once: that takes 5 us, in which the interpreter is nobody else's.
+nobody empties, or a file on a full disk: then lines are dropped and counted, and the server goes on. A record that is
+added again is one more line, formatted once: that takes 5 us, in which the interpreter is nobody else's.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class AccessLog:
         self._format_remark = _remark_as_json if form == "json" else format_remark
         self._waiting: list[LogRecord | Remark] = []
         self._size = self._dropped = 0
+        # The thread's own: lines that could not be written, why, and whether the last of them may stand there in part.
+        self._missing, self._why, self._torn = 0, "", False
         self._lock = threading.Lock()
         self._filled, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="aiolsp-log", daemon=True)
@@ -208,13 +210,24 @@ class AccessLog:
         return taken
 
     def _write(self, records: list[LogRecord | Remark], dropped: int) -> None:
-        try:
-            for start in range(0, len(records), LINES):
-                self._write_lines(self._lines(records[start : start + LINES]))
-            if dropped:
-                self._write_lines([f"{dropped} more lines were not logged: the log is not read fast enough"])
-        except OSError:
-            pass  # nobody reads the log any more; serving goes on
+        self._tell_missing()
+        for start in range(0, len(records), LINES):
+            self._write_lines(self._lines(records[start : start + LINES]))
+        if dropped:
+            self._missing += dropped
+            self._why = self._why or "the log is not read fast enough"
+        self._tell_missing()
+
+    def _tell_missing(self) -> None:
+        if not self._missing:
+            return
+        missing, self._missing = self._missing, 0
+        subject = b"%d more lines were not logged" % missing
+        self._write_lines([self._format_remark(Remark(subject, self._why.encode()))])
+        if self._missing:  # nor could this one be
+            self._missing = missing
+        else:
+            self._why = ""
 
     def _lines(self, records: list[LogRecord | Remark]) -> list[str]:
         made: dict[int, str] = {}
@@ -224,16 +237,27 @@ class AccessLog:
         return [made[id(record)] for record in records]
 
     def _write_lines(self, lines: list[str]) -> None:
-        data = ("\n".join(lines) + "\n").encode()
-        with _alone(self._fd):
-            while data:
-                try:
-                    data = data[os.write(self._fd, data) :]
-                except BlockingIOError:
-                    # Whoever shares this pipe or terminal has made it non-blocking.
-                    writable = select.poll()
-                    writable.register(self._fd, select.POLLOUT)
-                    writable.poll()
+        data = ("\n" * self._torn + "\n".join(lines) + "\n").encode()
+        try:
+            with _alone(self._fd):
+                while data:
+                    data = data[self._write_some(data) :]
+            self._torn = False
+        except OSError as error:  # nobody reads the log any more, or there is no room for it; serving goes on
+            # With none of it written there may be a part of another process's line, whose disk is full as well.
+            self._missing += min(data.count(b"\n"), len(lines))
+            self._why = (error.strerror or "").lower()
+            self._torn = True
+
+    def _write_some(self, data: bytes) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            # Whoever shares this pipe or terminal has made it non-blocking.
+            writable = select.poll()
+            writable.register(self._fd, select.POLLOUT)
+            writable.poll()
+            return 0
 
 
 @contextmanager

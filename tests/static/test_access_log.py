@@ -164,6 +164,18 @@ def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
     assert lines[-1] == b"96 more lines were not logged: the log is not read fast enough"
 
 
+def test_a_line_about_those_left_out_is_an_object_in_a_log_of_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "MAX_BACKLOG", 0)
+    reader, writer = os.pipe()
+    log = AccessLog(writer, "json")
+    add_all(RECORD, RECORD, RECORD)(log)
+    log.close(DEADLINE)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        _, missing = map(json.loads, pipe)
+    assert missing == {"subject": "2 more lines were not logged", "remark": "the log is not read fast enough"}
+
+
 def test_a_pipe_that_somebody_made_non_blocking_loses_nothing() -> None:
     large = RECORD._replace(agent=b"x" * 1000)
     count = 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from faults import wait_until
 from harness import DEADLINE, Shell
 from webclient import exchange
 
@@ -30,6 +32,35 @@ def test_it_serves_on_without_its_log_and_ends_with_status_0(shell: Shell, tmp_p
             assert exchange(peer, "/file.txt").body == b"file"
         server.send_signal(signal.SIGTERM)
         assert server.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("form", ["common", "json"])
+def test_what_a_full_disk_did_not_take_is_counted_and_begins_no_line_of_another(
+    shell: Shell, tmp_path: Path, form: str
+) -> None:
+    log = tmp_path / "log"
+    missing = re.compile(
+        r'(?:\{"subject": ")?(\d+) more lines were not logged(?:", "remark"|): "?file too large(?:"\})?'
+    )
+    line = re.compile(r'127\.0\.0\.1 - - \[[^]]+\] "GET /\d+ HTTP/1.1" 404 \d+|\{"time": .*\}')
+    writer = os.open(log, os.O_WRONLY | os.O_CREAT)
+    with shell.server_writing_to(writer, "websrv", tmp_path, "--log", form) as (server, address):
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (500, hard))  # some lines, and a part of one
+        with socket.create_connection(address, DEADLINE) as peer:
+            for number in range(40):
+                assert exchange(peer, f"/{number}").status == 404
+            wait_until(lambda: log.stat().st_size == 500, "that the disk is full")
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
+            assert exchange(peer, "/40").status == 404
+            wait_until(lambda: b"/40" in log.read_bytes(), "that it can be written again")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(DEADLINE) == 0
+    lines = log.read_text().splitlines()
+    told = sum(line.fullmatch(text) is not None for text in lines)
+    counts = [int(found[1]) for text in lines if (found := missing.fullmatch(text))]
+    assert told + sum(counts) == 41 and told > 2 and counts
+    assert len(lines) - told - len(counts) <= 1, "more than the one line that is there in part"
 
 
 @pytest.mark.parametrize("log", ["off", "common"])
