@@ -4,9 +4,10 @@ runs for as long as it is let.
     pip install atheris
     mkdir -p /tmp/found && PYTHONPATH=.:tests python tests/fuzz_parser.py -runs=10000000 -max_len=512 /tmp/found
 
-The corpus is in the directory named: the messages of ``ambiguous``, and all inputs that reached something new, so that
-a second run goes on from the first. All options are libFuzzer's. A fault is written to ./crash-..., a hang (of
-``-timeout=1`` second) to ./timeout-...; a file's name in place of the directory's tries it alone.
+The corpus is in the directory named: the messages of ``ambiguous`` and ``refused``, and all inputs that reached
+something new, so that a second run goes on from the first. All options are libFuzzer's. A fault is written to
+./crash-..., a hang (of ``-timeout=1`` second) to ./timeout-...; a file's name in place of the directory's tries it
+alone.
 
 The first byte of an input says how the rest is cut: 255 into single bytes, n in two after n of 255 parts of it. What
 must hold is in ``parsing.check``.
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import atheris
 
-from ambiguous import REFUSED, TAKEN
+from ambiguous import TAKEN
 from parsing import LIMITS, check, in_pieces
+from refused import REFUSED
 
 # The parser once more, as a copy that tells the fuzzer where it goes. What must hold is tried on the other: it is
 # three times as fast.

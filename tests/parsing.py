@@ -19,6 +19,9 @@ STATUSES = frozenset({400, 413, 414, 417, 431, 501, 505})
 DECIDING = (b"range", b"x")
 """What decides besides the framing, for who answers."""
 
+POST = b"POST / HTTP/1.1"
+CHUNKED = b"Transfer-Encoding: chunked"
+
 _LETTERS = {Request: "R", Data: "D", EndOfMessage: "E", ProtocolError: "X"}
 _ORDER = re.compile("(?:RD?E)*(?:RD?)?X?")
 
@@ -106,3 +109,13 @@ def check(*pieces: bytes, limits: Limits = LIMITS) -> list[Event]:
             case ProtocolError(status):
                 assert status in STATUSES
     return events
+
+
+def head(line: bytes = b"GET / HTTP/1.1", *fields: bytes, host: bytes | None = b"Host: a") -> bytes:
+    """A head of these lines."""
+    return b"\r\n".join([line, *([host] if host is not None else []), *fields, b"", b""])
+
+
+def status_of(events: list[Event]) -> int:
+    """The status of the error that ends *events*, 0 if none does."""
+    return events[-1].status if events and isinstance(events[-1], ProtocolError) else 0

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from aiolsp.http1.analysis import CORRECT, SHOWN, WRONG, RequestAnalysis
 from aiolsp.http1.limits import Limits
-from ambiguous import REFUSED, TAKEN
+from ambiguous import TAKEN
+from refused import REFUSED
 
 GOOD = b"GET /index.html HTTP/1.1\r\nHost: example\r\nAccept: */*\r\n\r\n"
 

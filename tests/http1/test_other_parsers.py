@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.messages import Data, EndOfMessage, ProtocolError
 from aiolsp.http1.parser import RequestParser
-from ambiguous import REFUSED, SMUGGLED, TAKEN, UNFINISHED
+from ambiguous import TAKEN, UNFINISHED
 from parsing import in_pieces
+from refused import REFUSED, SMUGGLED
 
 
 class Outcome(NamedTuple):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ambiguous import REFUSED, TAKEN, UNFINISHED
+from ambiguous import TAKEN, UNFINISHED
 from harness import Server, receive_to_end
 from parsing import in_pieces
+from refused import REFUSED
 from webclient import Reply, read_reply, request
 
 MARKER = request("/marker", "Connection: close")
