@@ -6,148 +6,33 @@ import asyncio
 import itertools
 import logging
 import os
-import resource
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import cast
+from contextlib import ExitStack
 
 import pytest
 
 from aiolsp.linux.listener import Accepted, Address, accept_ready, listen
 from aiolsp.mechanisms import acceptor as module
-from aiolsp.mechanisms.acceptor import Acceptor, Admit
+from aiolsp.mechanisms.acceptor import Acceptor
+from greeting import (
+    DEADLINE,
+    Greeter,
+    LoopFactory,
+    accepting,
+    connect,
+    greet,
+    hang_up,
+    let_another_be_served,
+    no_descriptor_left,
+    receive,
+    run,
+    until,
+)
 
-DEADLINE = 10.0
+pytestmark = pytest.mark.usefixtures("nobody_connected")
 
 GRAIN = 0.002
 """Seconds that a timer may be early, by the clock of its loop: uvloop's counts whole milliseconds."""
-
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-
-
-class Greeter(asyncio.Protocol):
-    """Says hello to each peer and counts those that are connected."""
-
-    connected: set[Greeter]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(b"hello")
-        self.connected.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Count."""
-        self.connected.discard(self)
-
-
-class Passer(asyncio.Protocol):
-    """Closes at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hang up."""
-        transport.close()
-
-
-@pytest.fixture(autouse=True)
-def nobody_connected(loop_factory: LoopFactory) -> None:
-    """Each test counts from the beginning, connections and descriptors."""
-    Greeter.connected = set()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(asyncio.sleep(0))  # libuv opens a pipe for signals once, and keeps it
-
-
-@pytest.fixture
-def peers() -> Iterator[ExitStack]:
-    """Closes what a test opened, should it fail."""
-    with ExitStack() as peers:
-        yield peers
-
-
-def greet(*_: object) -> Greeter:
-    """Admit anybody."""
-    return Greeter()
-
-
-def accepting(admit: Admit = greet) -> Acceptor:
-    """A started acceptor."""
-    acceptor = Acceptor(listen("127.0.0.1", 0), admit)
-    acceptor.start()
-    return acceptor
-
-
-def connect(acceptor: Acceptor, peers: ExitStack) -> socket.socket:
-    """A blocking peer with a deadline; connected as soon as it is in the backlog."""
-    peer = socket.create_connection(acceptor.listeners[0].getsockname(), DEADLINE)
-    return peers.enter_context(peer)
-
-
-async def receive(peer: socket.socket, count: int = 5) -> bytes:
-    """What the peer receives, while the loop runs."""
-    return await asyncio.to_thread(peer.recv, count)
-
-
-async def hang_up() -> None:
-    """Close every connection and wait until it is gone."""
-    for greeter in list(Greeter.connected):
-        greeter.transport.abort()
-    await until(lambda: not Greeter.connected)
-
-
-async def let_another_be_served(peers: ExitStack) -> None:
-    """Serve a peer that comes now to another acceptor: whoever could be accepted before has its protocol by then.
-
-    So a test that nobody is accepted can fail, and does not have to wait for a time.
-    """
-    another = Acceptor(listen("127.0.0.1", 0), lambda *_: Passer())
-    another.start()
-    assert await receive(connect(another, peers)) == b""
-    another.close()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop run until something *holds* that no event tells."""
-    while not holds():  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
-
-
-def run(main: Callable[[], Awaitable[None]], loop_factory: LoopFactory, peers: ExitStack) -> None:
-    """Run a test's coroutine; what went wrong in a callback, or leaked, fails it."""
-    faults: list[dict[str, object]] = []
-
-    async def watched() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
-        async with asyncio.timeout(DEADLINE):
-            await main()
-
-    before = open_descriptors()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(watched())
-    peers.close()
-    assert faults == []
-    assert open_descriptors() == before
-
-
-def open_descriptors() -> int:
-    """How many descriptors this process holds."""
-    return len(os.listdir("/proc/self/fd"))
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """Within the block nothing can be opened."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ExitStack() as gaps:
-        highest = max(map(int, os.listdir("/proc/self/fd")))
-        while (fd := os.open(os.devnull, os.O_RDONLY)) < highest:
-            gaps.callback(os.close, fd)
-        os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (fd, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_each_peer_gets_a_protocol(loop_factory: LoopFactory, peers: ExitStack) -> None:
@@ -352,88 +237,6 @@ def test_several_listeners_are_served_and_closed_together(loop_factory: LoopFact
             peer = peers.enter_context(socket.create_connection(listener.getsockname(), DEADLINE))
             assert await receive(peer) == b"hello"
         acceptor.close()
-        await hang_up()
-
-    run(main, loop_factory, peers)
-
-
-def test_closing_refuses_new_peers_and_keeps_the_old_ones(loop_factory: LoopFactory, peers: ExitStack) -> None:
-    async def main() -> None:
-        acceptor = accepting()
-        address = acceptor.listeners[0].getsockname()
-        peer = connect(acceptor, peers)
-        await receive(peer)
-        acceptor.close()
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(address, DEADLINE)
-        [greeter] = Greeter.connected
-        greeter.transport.write(b"still")
-        assert await receive(peer) == b"still"
-        await hang_up()
-
-    run(main, loop_factory, peers)
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_after_wait_closed_no_connection_comes_any_more(
-    loop_factory: LoopFactory, peers: ExitStack, turns: int
-) -> None:
-    async def main() -> None:
-        acceptor = accepting()
-        for _ in range(5):
-            connect(acceptor, peers)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        acceptor.close()
-        await acceptor.wait_closed()
-        connected = len(Greeter.connected)
-        await let_another_be_served(peers)
-        assert len(Greeter.connected) == connected
-        await hang_up()
-
-    run(main, loop_factory, peers)
-
-
-def test_closing_during_a_pause_and_twice_is_quiet(loop_factory: LoopFactory, peers: ExitStack) -> None:
-    async def main() -> None:
-        acceptor = accepting()
-        acceptor.pause(0.001)
-        acceptor.close()
-        acceptor.close()
-        await asyncio.sleep(0.01)  # timers come in their order: the end of the pause would have been before this one
-
-    run(main, loop_factory, peers)
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_a_loop_that_ends_while_peers_arrive_leaks_none(
-    loop_factory: LoopFactory, peers: ExitStack, turns: int
-) -> None:
-    async def main() -> None:
-        acceptor = accepting()
-        for _ in range(5):
-            connect(acceptor, peers)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        acceptor.close()
-
-    before = open_descriptors()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
-        runner.run(hang_up())
-    peers.close()
-    assert open_descriptors() == before
-
-
-def test_finishing_serves_the_backlog_before_it_closes(loop_factory: LoopFactory, peers: ExitStack) -> None:
-    async def main() -> None:
-        acceptor = accepting()
-        acceptor.pause()
-        waiting = [connect(acceptor, peers) for _ in range(200)]
-        await acceptor.finish()
-        assert acceptor.listeners == ()
-        for peer in waiting:
-            assert await receive(peer) == b"hello"
         await hang_up()
 
     run(main, loop_factory, peers)
