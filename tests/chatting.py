@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from harness import DEADLINE, Process, Server
 
@@ -83,3 +84,12 @@ def close(client: Process) -> None:
     """End the client's stdin."""
     assert client.popen.stdin
     client.popen.stdin.close()
+
+
+def processes(server: Server) -> list[int]:
+    """The server, and all processes below it."""
+    found = [server.pid]
+    for pid in found:
+        with suppress(FileNotFoundError):
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return found

@@ -8,38 +8,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import faults
 from aiolsp.linux.pidfd import PidFd
+from cgiasking import ask, asking, check, write_programs
 from escaping import PROGRAM_NAMES, make_programs, targets
-from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end, receive_until
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end
 
 MIB = 1 << 20
-
-PROGRAMS = {
-    "hello": "#!/bin/sh\necho hello\n",
-    "env": "#!/bin/sh\npwd; env | sort\n",
-    "python": f"#!{sys.executable} -I\nimport sys\nprint('args', sys.argv[1:], 'input', sys.stdin.read())\n",
-    "perl": "#!/usr/bin/perl\nprint 6 * 7, qq(\\n);\n",
-    "status": "#!/bin/sh\necho half; echo complaint >&2; exit 3\n",
-    "silent": "#!/bin/sh\n",
-    "large": f"#!{sys.executable} -I\nimport os\nfor _ in range(24): os.write(1, bytes(1 << 20))\n",
-    "endless": "#!/bin/sh\nsleep 1000 &\necho $$ $!\nwait\n",
-    "stubborn": "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 1000 &\necho $$ $!\nwait; wait\n",
-    "daemon": "#!/bin/sh\nsetsid sleep 1000 &\nwhile ! kill -0 -$! 2>/dev/null; do :; done\necho $!\n",
-    "stray": "#!/bin/sh\nsleep 1000 &\necho $!\n",
-    "slow": "#!/bin/sh\necho begin; sleep 0.5; echo end\n",
-    "parent": "#!/bin/sh\necho $PPID\n",
-    "noise": "just text",
-    "lost": "#!/no/such/interpreter\n",
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +28,7 @@ def cgi_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of programs, and of what must not run."""
     folder = tmp_path_factory.mktemp("cgi") / "programs"
     folder.mkdir()
-    for name, text in PROGRAMS.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    write_programs(folder)
     (folder / "text").write_text("#!/bin/sh\necho no\n")
     (folder / "text").chmod(0o644)
     (folder / "link").symlink_to("/bin/sh")
@@ -71,26 +50,6 @@ def servers(cgi_dir: Path) -> Iterator[dict[Shell, Server]]:
 def server(shell: Shell, servers: dict[Shell, Server]) -> Server:
     """A running server."""
     return servers[shell]
-
-
-def ask(server: Server, request: bytes) -> bytes:
-    """What the server says to *request*, until it closes."""
-    with server.connect() as peer:
-        peer.sendall(request)
-        return receive_to_end(peer)
-
-
-def check(server: Server) -> None:
-    """A program runs and its output comes."""
-    assert ask(server, b"hello\r\n") == b"hello\n"
-
-
-@contextmanager
-def asking(server: Server, request: bytes) -> Iterator[tuple[socket.socket, list[int]]]:
-    """A client that has asked for a program whose first line is process ids, and these."""
-    with server.connect() as peer:
-        peer.sendall(request)
-        yield peer, [int(word) for word in receive_until(peer, b"\n").split()]
 
 
 # What runs
@@ -320,68 +279,6 @@ def both_serve(server: Server, seen: list[bytes]) -> bool:
 def parent_of(pid: int) -> int:
     with open(f"/proc/{pid}/stat") as stat:
         return int(stat.read().rpartition(")")[2].split()[1])
-
-
-def test_nothing_is_left_of_a_server_that_is_killed(shell: Shell, cgi_dir: Path) -> None:
-    server = Server(shell.command("cgisrv", "server", "--port", 0, "--cgi-dir", cgi_dir, "--processes", 2))
-    try:
-        with asking(server, b"endless\r\n") as (_, pids):
-            family = faults.descendants(server.pid)
-            assert set(pids) <= set(family)
-            server.send_signal(signal.SIGKILL)
-            if shell.name == "blocking":  # without a zygote, what the program itself had started is out of reach
-                os.kill(pids[1], signal.SIGKILL)
-            for pid in family:
-                faults.await_end(pid)
-    finally:
-        server.kill()
-
-
-def test_a_program_that_runs_when_the_server_stops_may_end(shell: Shell, cgi_dir: Path) -> None:
-    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 2) as server:
-        with server.connect() as peer, server.connect() as idle:
-            peer.sendall(b"slow\r\n")
-            assert receive_until(peer, b"\n") == b"begin\n"
-            server.send_signal(signal.SIGTERM)
-            assert receive_to_end(peer) == b"end\n" and receive_to_end(idle) == b""
-        assert server.wait() == 0
-
-
-def test_a_second_signal_ends_it_at_once(shell: Shell, cgi_dir: Path) -> None:
-    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 2) as server:
-        with asking(server, b"endless\r\n") as (peer, pids):
-            server.send_signal(signal.SIGTERM)
-            with pytest.raises(ConnectionError):  # it has begun to stop
-                while True:
-                    server.connect().close()
-            server.send_signal(signal.SIGINT)
-            assert receive_to_end(peer) == b""
-            for pid in pids:
-                faults.await_end(pid)
-        assert server.wait() == 0
-
-
-def test_ten_reloads_under_load_lose_no_request(shell: Shell, cgi_dir: Path) -> None:
-    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 2, "--max-children", 8) as server:
-        answers: list[bytes] = []
-        stop = threading.Event()
-
-        def load() -> None:
-            while not stop.is_set():
-                answers.append(ask(server, b"hello\r\n"))
-
-        loaders = [threading.Thread(target=load) for _ in range(2)]
-        for loader in loaders:
-            loader.start()
-        try:
-            for number in range(1, 11):
-                server.send_signal(signal.SIGHUP)
-                server.stderr.wait_for(r"worker with pid \d+ exited 0", count=2 * number)
-        finally:
-            stop.set()
-            for loader in loaders:
-                loader.join()
-        assert answers and set(answers) == {b"hello\n"}
 
 
 # Bad input and faults
