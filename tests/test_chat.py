@@ -239,6 +239,18 @@ def test_a_signal_stops_it_with_status_0_while_members_are_connected(shell: Shel
         assert receive_to_end(first) == receive_to_end(second) == b""
 
 
+def test_a_member_that_reads_slowly_is_still_given_what_was_said_before_the_stop(shell: Shell) -> None:
+    with shell.server("chat", "-v", "--high-water", 16 * MIB) as running, members(running, 3) as peers:
+        slow, listener, speaker = peers
+        reader = Reader(listener, 8 * MIB + len("the end"))
+        speaker.sendall((b"z" * 1000 + b"\n") * (8 * MIB // 1000) + b"z" * (8 * MIB % 1000) + b"the end\n")
+        assert reader.result().endswith(b"the end")
+        running.send_signal(signal.SIGTERM)
+        running.stderr.wait_for("< signal ")
+        assert receive_to_end(slow)[-8:] == b"the end\n"
+        assert running.wait() == 0
+
+
 def test_it_stops_while_a_member_lags(shell: Shell) -> None:
     with shell.server("chat", "-v") as running, members(running, 2, receive_buffer=4096) as (stuck, speaker):
         flood = threading.Thread(target=send_to_the_end, args=(speaker,), daemon=True)

@@ -60,6 +60,9 @@ log = logging.getLogger("aiolsp.chat")
 READ_SIZE = 64 * 1024
 """Bytes of one recv: a turn of the room at most."""
 
+GRACE = 1.0
+"""Seconds that members have at the end to take what is on its way to them."""
+
 GATHER = 64
 """Pieces of one sendmsg; the kernel takes up to IOV_MAX, 1,024."""
 
@@ -93,22 +96,23 @@ class ChatServer:
         self._acceptor.close()
         self.carry_out(self.room.turn())
         for connection in list(self.connections.values()):
+            connection.close()
+        end = time.monotonic() + GRACE
+        while self.connections and (left := end - time.monotonic()) > 0:
+            for fd, events in self.poller.poll(math.ceil(left * 1000)):
+                if fd in self.connections:
+                    self.connections[fd].ready(events)
+        for connection in list(self.connections.values()):
             connection.abort()
 
     def run(self, signals: SelfPipe) -> None:
         """Serve until a signal comes."""
         self.poller.register(signals.fileno(), select.POLLIN)
-        while True:
-            for fd, events in self.poller.poll(self._timeout()):
-                if fd == signals.fileno():
-                    if signals.receive():
-                        return
-                elif fd in self._acceptor:
-                    self._acceptor.accept(fd)
-                elif fd in self.connections:  # else an earlier event of this turn has closed it
-                    self.connections[fd].ready(events)
-            self.carry_out(self.room.turn())
-            self._tick()
+        try:
+            while not self._turn(signals):
+                self._tick()
+        finally:
+            self.poller.unregister(signals.fileno())
 
     def add(self, peer: socket.socket, address: Address) -> None:
         """A peer has connected: it joins the room or is rejected."""
@@ -136,6 +140,19 @@ class ChatServer:
                     member.pause()
                 case Resume(member):
                     member.resume()
+
+    def _turn(self, signals: SelfPipe) -> bool:
+        """One return of poll, and what was said in it; whether a signal has come."""
+        for fd, events in self.poller.poll(self._timeout()):
+            if fd == signals.fileno():
+                if signals.receive():
+                    return True
+            elif fd in self._acceptor:
+                self._acceptor.accept(fd)
+            elif fd in self.connections:  # else an earlier event of this turn has closed it
+                self.connections[fd].ready(events)
+        self.carry_out(self.room.turn())
+        return False
 
     def _timeout(self) -> int | None:
         """Milliseconds that poll may wait."""
