@@ -23,6 +23,7 @@ from aiolsp.linux import cached
 from aiolsp.linux.beneath import Opened, open_beneath, walk
 from aiolsp.linux.cached import NotCached
 from aiolsp.linux.directories import Directories
+from aiolsp.linux.named_directory import NamedDirectory
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy, common_fields
 from aiolsp.static.representation import HTML, Identity, Outline, Resource, Wanted
@@ -39,11 +40,12 @@ _TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class DocumentRoot:
-    """The directory that is served, by its descriptor: renaming or replacing its path later changes nothing.
+    """The directory that is served, by its descriptor: all names are looked up beneath that.
 
     What is one of the *scripts* is never served as a file: its source is nobody's business. Raises OSError if *path* is
-    not a directory that can be opened. Where a file has siblings to come, a look at their directory counts until
-    somebody calls ``forget``, each second for one; unless it is to *look_always*.
+    not a directory that can be opened. Looks at the directory of a file, for siblings, and at *path*, for another root,
+    count until somebody calls ``forget``, each second for one; or not, if it is to *look_always*. With *scripts*, which
+    belong to the root, it stays the one that it was.
     """
 
     _look_up = staticmethod(walk)
@@ -57,12 +59,12 @@ class DocumentRoot:
         scripts: Scripts | None = None,
         look_always: bool = False,
     ) -> None:
-        self.path = os.path.abspath(path)
         self.policy = policy
         self.small = small
         self.scripts = scripts
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._device = os.fstat(self._fd).st_dev
+        self._named = NamedDirectory(path)
+        self._fd = self._named.fd
+        self._look_always = look_always
         self._directories = None if look_always or policy.follow_symlinks else Directories(self._fd)
         self._probed = False
         self._cached: _CachedRoot | None = None
@@ -71,10 +73,50 @@ class DocumentRoot:
 
     def close(self) -> None:
         """Close the directory."""
-        os.close(self._fd)
+        self._named.close()
 
     def load(self, wanted: Wanted, known: Resource | None = None) -> Resource:
         """What to send for *wanted*: *known* itself if that is still so. Blocks on the disk; never raises OSError."""
+        if self._look_always:
+            self.forget()
+        if self._named.follow():
+            self.forget()
+            self._probed, self._cached = False, None
+        return self._load(wanted, known)
+
+    def load_cached(self, wanted: Wanted, known: Resource | None = None) -> Resource | None:
+        """As `load`, but never waits: None if that takes a look at the disk, or if it is not known to be needless."""
+        try:
+            return self._at_once()._load(wanted, known)
+        except NotCached:
+            return None
+
+    def load_again(self, outline: Outline) -> Resource | None:
+        """The file of *outline*, read or opened, if it is still what `load_cached` would find; else None."""
+        try:
+            return self._at_once().read_again(outline) if outline.path else None
+        except NotCached:
+            return None
+
+    def still_has(self, outline: Outline) -> bool:
+        """Whether the file of *outline*, whose bytes are at hand, is certainly still what `load_cached` would find."""
+        try:
+            return bool(outline.path) and self._at_once().finds(outline)
+        except NotCached:
+            return False
+
+    def forget(self) -> None:
+        """Looks at directories from before count no longer, nor one at where the root stands."""
+        if self.scripts is None:
+            self._named.doubt()
+        if self._directories is not None:
+            self._directories.forget()
+
+    def error(self, status: int, detail: str = "", *extra: Field) -> Resource:
+        """A page that names *status*."""
+        return self._page(status, error_page(status, detail), *extra)
+
+    def _load(self, wanted: Wanted, known: Resource | None) -> Resource:
         try:
             return self._find(wanted, known)
         except FileNotFoundError:
@@ -86,42 +128,6 @@ class DocumentRoot:
             return self.error(403)
         except OSError as error:
             return self.error(503 if error.errno in _TOO_MANY_FILES else 500)
-
-    def load_cached(self, wanted: Wanted, known: Resource | None = None) -> Resource | None:
-        """As `load`, but never waits: None if that takes a look at the disk, or if it is not known to be needless."""
-        if self._cached is None:
-            return None
-        try:
-            return self._cached.load(wanted, known)
-        except NotCached:
-            return None
-
-    def load_again(self, outline: Outline) -> Resource | None:
-        """The file of *outline*, read or opened, if it is still what `load_cached` would find; else None."""
-        if not outline.path or self._cached is None:
-            return None
-        try:
-            return self._cached.read_again(outline)
-        except NotCached:
-            return None
-
-    def still_has(self, outline: Outline) -> bool:
-        """Whether the file of *outline*, whose bytes are at hand, is certainly still what `load_cached` would find."""
-        if not outline.path or self._cached is None:
-            return False
-        try:
-            return self._cached.finds(outline)
-        except NotCached:
-            return False
-
-    def forget(self) -> None:
-        """A look at a directory from before counts no longer."""
-        if self._directories is not None:
-            self._directories.forget()
-
-    def error(self, status: int, detail: str = "", *extra: Field) -> Resource:
-        """A page that names *status*."""
-        return self._page(status, error_page(status, detail), *extra)
 
     def _find(self, wanted: Wanted, known: Resource | None) -> Resource:
         target = wanted.target
@@ -316,9 +322,18 @@ class DocumentRoot:
     def _list(self, fd: int) -> tuple[list[listing.Item], bool]:
         return listing.read_directory(fd, self.policy)
 
+    def _at_once(self) -> _CachedRoot:
+        """Who answers without waiting. Raises NotCached if nobody can, or if what the root is by now is not known."""
+        at_once = self._cached
+        if self._look_always:
+            self.forget()
+        if at_once is None or not self._named.settled():
+            raise NotCached
+        return at_once
+
     def _probe(self, opened: Opened) -> None:
         """Find out, by the first file, whether the file system of the root can be asked without waiting."""
-        if not self._probed and opened.status.st_dev == self._device:
+        if not self._probed and opened.status.st_dev == self._named.device:
             self._probed = True
             if cached.knows_nowait(opened.fd):
                 self._cached = _CachedRoot(self)

@@ -196,3 +196,16 @@ def test_a_site_without_such_directories_has_no_programs(tmp_path: Path) -> None
     fault = scripts.start(path, request_for("/"), Ends(None, None), 0)
     assert isinstance(fault, ProtocolError) and fault.status == 404
     scripts.close()
+
+
+def test_a_site_with_programs_stays_the_one_whose_programs_they_are(site: Path) -> None:
+    scripts = Scripts(os.fspath(site))
+    root = DocumentRoot(os.fspath(site), Policy(), scripts=scripts, look_always=True)
+    site.rename(site.with_name("old"))
+    (site / "files").mkdir(parents=True)
+    (site / "files" / "new.txt").touch()
+    target = parse_target(b"/files/new.txt")
+    assert target is not None
+    assert root.load(Wanted(target)).outline.status == 404
+    root.close()
+    scripts.close()

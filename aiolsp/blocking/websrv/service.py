@@ -58,7 +58,7 @@ class Service:
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.poller.register(self.bell, select.EPOLLIN)
         self.timers = PollDriver(self.wake)
-        self.clock = SecondClock(self.publish, self.wake)
+        self.clock = SecondClock(self._end_second, self.wake)
         self.connections: dict[int, HttpConnection] = {}
         self.draining = False
         """Whether no connection is to be kept for another request."""
@@ -176,6 +176,10 @@ class Service:
         except Exception:
             log.exception("looking at the disk failed")
             return self.root.error(500)
+
+    def _end_second(self) -> None:
+        self.publish()
+        self.root.forget()
 
     # The status and the access log
 
