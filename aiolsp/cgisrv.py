@@ -142,8 +142,7 @@ class CgiConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request; see from now on whether the client has left."""
         self._transport = cast(asyncio.Transport, transport)
-        self._socket = transport.get_extra_info("socket").dup()
-        self.fd = self._socket.fileno()
+        self.fd = transport.get_extra_info("socket").fileno()
         self.peer = transport.get_extra_info("peername")
         self._server.add(self)
         self._server.watcher.add(self.fd, select.EPOLLET, self._left)
@@ -183,7 +182,6 @@ class CgiConnection(asyncio.Protocol):
         self._lost = True
         self._timer.cancel()
         self._server.watcher.remove(self.fd)
-        self._socket.close()
         if self._program is not None:
             self._program.kill()
         self._server.discard(self)

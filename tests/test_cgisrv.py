@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -291,6 +292,18 @@ def test_bad_input_leaves_it_unharmed(server: Server) -> None:
     faults.connections_dropped_at_once(server, check)
     faults.signal_storm(server, check, count=2000)
     faults.stopped_server(server, check)
+
+
+def test_a_process_that_has_no_descriptor_left_serves_on(shell: Shell, cgi_dir: Path) -> None:
+    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 1, "--accept", "child") as server:
+        worker = int(ask(server, b"parent\r\n"))
+        held, (_, most) = len(os.listdir(f"/proc/{worker}/fd")), resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (held + 15, most))
+        with ExitStack() as stack:
+            for _ in range(40):
+                stack.enter_context(server.connect()).sendall(b"hello\r\n")
+            server.stderr.wait_for("new connections wait until a descriptor is free")
+        faults.wait_until(lambda: ask(server, b"hello\r\n") == b"hello\n", "descriptors that are free again")
 
 
 def test_a_directory_that_is_not_there_is_one_line(shell: Shell, tmp_path: Path) -> None:
