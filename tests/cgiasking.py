@@ -22,6 +22,11 @@ PROGRAMS = {
     "stubborn": "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 1000 &\necho $$ $!\nwait; wait\n",
     "daemon": "#!/bin/sh\nsetsid sleep 1000 &\nwhile ! kill -0 -$! 2>/dev/null; do :; done\necho $!\n",
     "stray": "#!/bin/sh\nsleep 1000 &\necho $!\n",
+    "orphans": (
+        "#!/bin/sh\n"
+        "first=$(sleep 1000 >/dev/null & echo $!); second=$(sleep 1000 >/dev/null & echo $!); echo $first $second\n"
+        "while kill -0 $first; do sleep 0.01; done 2>/dev/null; echo end\n"
+    ),
     "slow": "#!/bin/sh\necho begin; sleep 0.5; echo end\n",
     "parent": "#!/bin/sh\necho $PPID\n",
     "noise": "just text",

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -167,7 +167,7 @@ def test_an_event_of_a_closed_descriptor_does_not_go_to_the_next_of_its_number(c
         second.sendall(b"slow\r\n")
         with server.connect() as newcomer:
             (tmp_path / "late").write_text("late\n")
-            faults.wait_until(lambda: faults.state(late) == "Z", "the end of what holds the pipe")
+            faults.await_end(late)
             os.kill(worker, signal.SIGCONT)
             newcomer.sendall(b"slow\r\n")
             assert receive_to_end(peer) == b"late\n"
@@ -269,6 +269,26 @@ def test_a_worker_that_is_killed_loses_its_own_and_is_replaced(shell: Shell, cgi
             with PidFd(second_pids[0]):
                 faults.reset(second)
         server.stderr.wait_for("was killed by SIGKILL")
+
+
+def test_a_program_with_orphans_survives_the_end_of_one_and_of_another_process(shell: Shell, cgi_dir: Path) -> None:
+    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 2) as server:
+        with asking(server, b"orphans\r\n") as (peer, (first, second)):
+            server.send_signal(signal.SIGHUP)
+            server.stderr.wait_for(r"worker with pid \d+ exited 0")
+            os.kill(first, signal.SIGKILL)
+            assert receive_to_end(peer) == b"end\n"  # it has seen that somebody reaped the first
+            faults.await_end(second)
+        faults.wait_until(lambda: not zombies(server), "the reaping of all orphans")
+
+
+def zombies(server: Server) -> list[int]:
+    """Dead processes of the server's family."""
+    found: list[int] = []
+    for pid in faults.descendants(server.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += [pid] * (faults.state(pid) == "Z")
+    return found
 
 
 def both_serve(server: Server, seen: list[bytes]) -> bool:

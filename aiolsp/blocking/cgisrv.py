@@ -378,7 +378,7 @@ def serve(options: argparse.Namespace) -> None:
         shared=(directory.fileno(), places.fileno()),
         adopt=True,
     )
-    with directory, places, SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals, pool:
+    with directory, places, SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD) as signals, pool:
         ready(pool.addresses)
         pool.run(signals)
 

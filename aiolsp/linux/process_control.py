@@ -34,11 +34,13 @@ def adopt_orphans() -> None:
 
 
 def kill_orphans(known: Container[int]) -> list[int]:
-    """Kill the children of this process that are not *known*, each with its process group; their process ids.
+    """Kill what dead children of this process had started, each with its process group; their process ids.
 
-    They were started by a child of ours that is dead, and are ours to reap (`adopt_orphans`).
+    They are ours to reap (`adopt_orphans`). What the children that are *known* have started is left alone, as long as
+    the leader of its session is a child of theirs: ``(work &)`` in a shell makes an orphan, and its group is that of
+    the shell. What has left its session too might be anybody's, and is killed.
     """
-    strangers = [pid for pid in children() if pid not in known]
+    strangers = [pid for pid in children() if pid not in known and _parent(os.getsid(pid)) not in known]
     for pid in strangers:
         with suppress(ProcessLookupError):
             group = os.getpgid(pid)
@@ -48,10 +50,26 @@ def kill_orphans(known: Container[int]) -> list[int]:
     return strangers
 
 
+def reap_orphans(known: Container[int]) -> None:
+    """Reap the children of this process that have ended and are not *known* (`adopt_orphans`)."""
+    for pid in children():
+        if pid not in known:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
 def children() -> list[int]:
     """The process ids of this single-threaded process's children, adopted ones and the dead included (proc(5))."""
     with open(f"/proc/self/task/{os.getpid()}/children", "rb") as table:
         return [int(pid) for pid in table.read().split()]
+
+
+def _parent(pid: int) -> int:
+    """The process id of the parent of *pid*; 0 if there is no such process any more."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _prctl(option: int, value: int) -> None:

@@ -17,8 +17,9 @@ Decision
     directory, which a descriptor holds: whatever becomes of the path, it is the same directory. subprocess does the
     rest. Starting takes 1 to 3 ms: an event loop calls it in a thread.
 Price
-    A program that leaves its group (setsid twice, as daemons do) lives on, without a pipe that anybody reads. Whoever
-    may write to the directory may exchange a program between `find` and `start`; he could have put it there at once.
+    A program that leaves its group (setsid twice, as daemons do) lives on, without a pipe that anybody reads; in a pool
+    of processes until one of them ends, since nobody can tell then whose it was. Whoever may write to the directory may
+    exchange a program between `find` and `start`; he could have put it there at once.
 """
 
 from __future__ import annotations

@@ -173,6 +173,7 @@ class _Forker:
         self._control = control
         self._target = target
         self._tokens: dict[int, int] = {}
+        self._killed: set[int] = set()
 
     def run(self) -> NoReturn:
         """Fork on request until the parent is gone."""
@@ -260,7 +261,10 @@ class _Forker:
             if ended is None:
                 return
             token = self._tokens.pop(ended.si_pid, None)
-            kill_orphans(self._tokens)  # what it had started, be it a child of ours or what such a one had started
+            # Of a child of ours, and of what it had started, nothing may be left; other orphans have just ended.
+            if token is not None or ended.si_pid in self._killed:
+                self._killed.discard(ended.si_pid)
+                self._killed.update(kill_orphans(self._tokens))
             if token is not None:
                 status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
                 self._tell(b"x", token, ended.si_pid, status)

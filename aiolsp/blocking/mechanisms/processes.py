@@ -45,7 +45,7 @@ from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAK
 from aiolsp.linux.forking import fork
 from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.linux.process_control import adopt_orphans, kill_orphans
+from aiolsp.linux.process_control import adopt_orphans, kill_orphans, reap_orphans
 from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.tracing import trace
 
@@ -133,7 +133,12 @@ class ProcessPool:
             self._turn()
 
     def run(self, signals: SelfPipe) -> None:
-        """Until SIGINT or SIGTERM: reload at SIGHUP. A second of them kills what still drains."""
+        """Until SIGINT or SIGTERM: reload at SIGHUP. A second of them kills what still drains.
+
+        Raises ValueError if there is no SIGCHLD among *signals* for a pool that adopts: it would not reap what ends.
+        """
+        if self._adopt and signal.SIGCHLD not in signals.numbers:
+            raise ValueError("SIGCHLD is not among the signals of a pool that adopts")
         self._watch(signals.fileno(), partial(self._signalled, signals))
         while not self._stopping:
             self._turn()
@@ -164,7 +169,9 @@ class ProcessPool:
 
     def _signalled(self, signals: SelfPipe) -> None:
         for number in signals.receive():
-            if number == signal.SIGHUP:
+            if number == signal.SIGCHLD:
+                reap_orphans(self._living())
+            elif number == signal.SIGHUP:
                 self.reload()
             elif self._stopping:
                 self._follow(self.plan.kill())
@@ -305,9 +312,12 @@ class ProcessPool:
 
     def _end_orphans(self) -> None:
         """Kill and reap what the dead child had started, and what that had."""
-        while orphans := kill_orphans({child.process.pid for child in self._children.values()}):
+        while orphans := kill_orphans(self._living()):
             for pid in orphans:
                 os.waitpid(pid, 0)
+
+    def _living(self) -> set[int]:
+        return {child.process.pid for child in self._children.values()}
 
     # Connections, when the parent accepts
 

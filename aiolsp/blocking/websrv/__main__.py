@@ -48,7 +48,7 @@ def serve_by_workers(where: Listening, settings: Settings) -> None:
 
     with explained(where.directory):
         close_root(open_root(where.directory, settings))
-    with SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with SelfPipe(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD) as signals:
         listeners = listen_at(where.host, where.port, where.unix, reuse_port=where.accept == "reuseport")
         try:
             workers = Workers(where.directory, listeners, settings, count=where.workers, accept=where.accept)

@@ -92,6 +92,26 @@ with pool(serve, processes=1, shared=[read]) as children:
     assert run(script).count("RuntimeError: the first one") == 1
 
 
+def test_a_pool_that_adopts_wants_to_hear_of_the_dead() -> None:
+    script = """
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+
+def serve(intake):
+    with select.epoll() as poller:
+        intake.start(poller, print)
+        while not intake.draining:
+            for fd, _ in poller.poll():
+                intake.accept(fd)
+
+with SelfPipe(signal.SIGTERM) as signals, pool(serve, processes=1, adopt=True) as children:
+    try:
+        children.run(signals)
+    except ValueError as error:
+        print(error)
+"""
+    assert "SIGCHLD is not among" in run(script)
+
+
 def test_a_child_leaves_at_sigterm_though_the_kernel_gives_the_signal_to_another_thread() -> None:
     script = """
 import threading
