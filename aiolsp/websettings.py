@@ -42,10 +42,21 @@ class Settings(NamedTuple):
     max_children: int = 16
 
 
+class _WebParser(Parser):
+    """A parser that takes a word of DIR | PORT wherever it stands; argparse takes those that stand together."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = self.parse_known_args(args, namespace)
+        if any(word.startswith("-") for word in rest):
+            self.error("unrecognized arguments: " + " ".join(rest))
+        options.where = [*options.where, *rest]
+        return options
+
+
 def web_parser(*, blocking: bool = False) -> Parser:
     """The command line of the web server; its help fits a screen."""
     package = "aiolsp.blocking" if blocking else "aiolsp"
-    parser = Parser(
+    parser = _WebParser(
         prog=f"python -m {package}.websrv",
         usage="%(prog)s [DIR | PORT] [options]",
         description="Serve a directory over HTTP/1.1"
@@ -59,7 +70,7 @@ def web_parser(*, blocking: bool = False) -> Parser:
     # http.server asks which protocol version to speak; here the client's request says it.
     add("-p", "--protocol", type=_protocol, help=argparse.SUPPRESS)
     add("--port", type=port_number, metavar="PORT", help="port; 0 takes a free one (default 8080)")
-    add("--unix", metavar="PATH", help="listen on a unix socket instead")
+    add("--unix", type=_socket_path, metavar="PATH", help="listen on a unix socket instead")
     _add_policy(parser)
     _add_machinery(parser)
     _add_programs(parser)
@@ -151,6 +162,13 @@ def _workers(text: str) -> int:
         return len(os.sched_getaffinity(0))
     number: int = _at_least(int, 1)(text)
     return number
+
+
+def _socket_path(text: str) -> str:
+    """Where a socket is to stand. Raises ArgumentTypeError for nothing: the kernel would choose a name (unix(7))."""
+    if not text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path")
+    return text
 
 
 def _page(text: str) -> str:

@@ -45,6 +45,8 @@ def where(*words: str) -> Listening:
         (["--directory", "site", "--bind", "0.0.0.0", "8000"], "site", "0.0.0.0", 8000),
         (["site", "--host", "localhost", "--port", "0"], "site", "localhost", 0),
         (["-b", "::", "--", "-odd-name"], "-odd-name", "::", 8080),
+        (["site", "-b", "::1", "8000"], "site", "::1", 8000),
+        (["8000", "--cors", "site", "-b", "::1"], "site", "::1", 8000),
         (["٣"], "٣", "127.0.0.1", 8080),
         (["80a"], "80a", "127.0.0.1", 8080),
     ],
@@ -62,7 +64,16 @@ def test_a_directory_whose_name_is_a_number_is_a_directory(tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     "words",
-    [["80", "81"], ["a", "b"], ["80", "--port", "81"], ["a", "-d", "b"], ["65536"], ["9" * 50], ["a", "80", "b"]],
+    [
+        ["80", "81"],
+        ["a", "b"],
+        ["80", "--port", "81"],
+        ["a", "-d", "b"],
+        ["65536"],
+        ["9" * 50],
+        ["a", "80", "b"],
+        ["a", "--cors", "b"],
+    ],
 )
 def test_two_of_one_kind_and_a_port_too_high_are_refused(words: list[str]) -> None:
     with pytest.raises(UsageError) as refused:

@@ -321,6 +321,8 @@ def test_every_shell_says_in_one_line_what_it_cannot_have(shell: Shell, site: Pa
         (["--max-connections", "many"], "max-connections"),
         (["--trace", "/nonexistent/trace.json"], "no such file or directory"),
         (["--unheard-of"], "--unheard-of"),
+        (["{site}", "--unheard-of", "8000"], "--unheard-of 8000"),
+        (["--unix", ""], "--unix: '' is not a path"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
