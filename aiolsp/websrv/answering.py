@@ -61,6 +61,8 @@ class Answering(Waiting):
     _ended = _closing = False
     # Whether a file is being begun: if all of it goes at once, who began it goes on.
     _beginning = False
+    # Whether nothing is queued, and nothing follows the answer that is being given: it need not be gathered.
+    _alone = False
     _exchange: Exchange | None = None
     _sending: tuple[Request, int] | None = None
     _request: Request | None = None
@@ -105,14 +107,15 @@ class Answering(Waiting):
             self._advance()
 
     def _put_whole(self, request: Request, answer: Answer) -> None:
-        head = answer.head.render(self._service.clock.date(), self.connection_field(request))
-        size = 0
-        if request.method == b"HEAD":
-            self._put(head)
-        elif (size := answer.size) <= SHARED:
-            self._put(head + answer.ready)
+        data = answer.head.render(self._service.clock.date(), self.connection_field(request))
+        size = 0 if request.method == b"HEAD" else answer.size
+        if 0 < size <= SHARED:
+            data += answer.ready
+        if self._alone:
+            self._write(data)
         else:
-            self._put(head)
+            self._put(data)
+        if size > SHARED:
             self._put(answer.ready)
         answer.close()
         self._service.note(self, request, answer.status, size)
@@ -140,8 +143,7 @@ class Answering(Waiting):
         if self._output:
             self._put(head)
             head = self._take_output()
-        else:
-            self._count(head)
+        self._count(head)
         self._hot = NOTHING_HOT
         self._transfer = transfer
         self._sending = request, answer.status
@@ -245,7 +247,10 @@ class Answering(Waiting):
             self._output = NO_OUTPUT
             self._output_size = 0
             return
-        data = self._take_output()
+        self._write(self._take_output(), why)
+
+    def _write(self, data: bytes, why: str = "") -> None:
+        self._count(data)
         if trace.on:
             trace.event(">", "write", fd=self.fd, size=len(data), why=why)
         self.transport.write(data)
@@ -264,7 +269,6 @@ class Answering(Waiting):
         data = b"".join(self._output)
         self._output = NO_OUTPUT
         self._output_size = 0
-        self._count(data)
         return data
 
     def _count(self, data: bytes) -> None:
@@ -324,6 +328,7 @@ class Answering(Waiting):
         transport = self.transport
         if self._output and not transport.is_closing():
             last = self._take_output()
+            self._count(last)
         if last and not transport.get_write_buffer_size():
             if trace.on:
                 trace.event(">", "send", fd=self.fd, size=len(last), flags="MSG_MORE", why="the end goes with it")

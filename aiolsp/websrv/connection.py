@@ -123,10 +123,10 @@ class HttpConnection(Answering):
             why = f"while waiting for {self._patience.phase.value}"
             trace.event("<", "data_received", fd=self.fd, size=len(data), why=why)
         self._patience.last_activity = self._service.timers.time()
+        if rest is not None and self._answer_alone(data, rest):
+            return
         if self._hot and (self._pipelines or more_than_a_head(data)):
             data = self._answer_ready(data)
-        elif rest is not None and self._answer_alone(data, rest):
-            return
         if data:
             self._receive(data)
 
@@ -160,8 +160,9 @@ class HttpConnection(Answering):
         if request is None:
             return False
         self._fresh = False
-        self._keep_alive = request.keep_alive
+        self._alone = self._keep_alive = request.keep_alive
         service.answer(self, request)
+        self._alone = False
         self._flush()
         if self._hot is NOTHING_HOT and not self._blocked:
             self._rest()
