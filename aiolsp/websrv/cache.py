@@ -12,7 +12,7 @@ Owned by the loop: no lock. An entry says when its file was last looked at; the 
 """
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import TypeAlias
 
 from aiolsp.static.representation import Outline, Resource
 from aiolsp.websrv.outlines import Outlines
@@ -31,11 +31,8 @@ REMEMBERED = 1024
 """Newcomers that were turned away, by the hash of their keys: two equal ones only let a newcomer in too early."""
 
 
-class Key(NamedTuple):
-    """What tells one representation from another."""
-
-    path: bytes
-    accept_encoding: bytes | None
+Key: TypeAlias = tuple[bytes, bytes | None]
+"""What tells one representation from another: a path, and what Accept-Encoding says."""
 
 
 class Entry:
@@ -74,7 +71,7 @@ class FileCache:
         return self._used + self._outlines.used
 
     def remember(self, key: Key, outline: Outline) -> None:
-        """*outline* is of what *key* stands for now, and that cannot be an entry: keep it, if it is a file's."""
+        """*outline* is of what *key* stands for now, and that has no entry: keep it, if it is a file's."""
         self._drop(key)
         self._outlines.keep(key, outline, newcomer=True)
 
@@ -86,13 +83,15 @@ class FileCache:
         return entry
 
     def put(self, key: Key, resource: Resource, checked: float) -> Entry | None:
-        """The entry for *resource*, for which others may have to go; None if there is no place for it."""
+        """The entry for *resource*, for which others may have to go.
+
+        None if there is no place for it: then `remember` its outline, if that is news.
+        """
         newcomer = key not in self._entries
         if not newcomer:
             self._drop(key)
         cost = _cost(key, resource)
         if cost > self._size or (newcomer and self._used + cost > self._size and not self._admits(key)):
-            self._outlines.keep(key, resource.outline, newcomer=True)
             return None
         self._outlines.discard(key)
         entry = self._entries[key] = Entry(key, resource, checked)
@@ -123,4 +122,5 @@ class FileCache:
 
 
 def _cost(key: Key, resource: Resource) -> int:
-    return ENTRY_COST + len(resource.body or b"") + len(key.path) + len(key.accept_encoding or b"")
+    path, accept_encoding = key
+    return ENTRY_COST + len(resource.body or b"") + len(path) + len(accept_encoding or b"")

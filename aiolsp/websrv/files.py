@@ -44,7 +44,7 @@ class Files:
 
     def answer(self, connection: HttpConnection, request: Request) -> None:
         """See to it that *connection* gets the file that *request* asks for, at once or later."""
-        key = Key(request.target.partition(b"?")[0], request.fields.combined(b"accept-encoding"))
+        key = request.target.partition(b"?")[0], request.fields.combined(b"accept-encoding")
         entry = self.cache.get(key)
         if entry is not None and self._fresh(entry):
             self._metrics.cache_hits_total += 1
@@ -97,7 +97,7 @@ class Files:
             connection.refuse(ProtocolError(400, "bad request-target"))
             return
         accept = request.fields.combined(b"accept") if self._root.policy.spa else None
-        wanted = Wanted(target, key.accept_encoding, accept)
+        wanted = Wanted(target, key[1], accept)
         looked_at = known.resource if known else None
         resource = self._root.load_cached(wanted, looked_at)
         if resource is not None:
@@ -166,8 +166,8 @@ class Files:
     def _entry(self, key: Key, resource: Resource) -> Entry | None:
         """What the cache keeps for others, or what all that ask now may be answered with; None if it is neither."""
         now = self._loop.time()
-        if resource.keepable:
-            return self.cache.put(key, resource, now)
+        if resource.keepable and (entry := self.cache.put(key, resource, now)) is not None:
+            return entry
         self.cache.remember(key, resource.outline)
         # A path that is not there takes no place in the cache, however many of them are asked for.
         return Entry(key, resource, now) if resource.repeatable else None

@@ -67,4 +67,5 @@ class Outlines:
 
 
 def _cost(key: Key, outline: Outline) -> int:
-    return OUTLINE_COST + len(key.path) + len(key.accept_encoding or b"") + len(outline.path)
+    path, accept_encoding = key
+    return OUTLINE_COST + len(path) + len(accept_encoding or b"") + len(outline.path)

@@ -26,7 +26,7 @@ MISSING = Resource(Outline(404, (), 0), b"")
 
 
 def key(name: str) -> Key:
-    return Key(name.encode(), None)
+    return name.encode(), None
 
 
 def resource(size: int) -> Resource:

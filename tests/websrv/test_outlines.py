@@ -26,7 +26,7 @@ COST = OUTLINE_COST + 2
 
 
 def key(name: str) -> Key:
-    return Key(name.encode(), None)
+    return name.encode(), None
 
 
 def outline(name: str, version: int = 0, size: int = 10) -> Outline:
@@ -75,9 +75,11 @@ def test_contents_and_outlines_together_never_take_more_than_the_size(steps: lis
         elif step == 1:
             cache.remember(key(name), outline(name, size=length))
         else:
-            cache.put(key(name), Resource(outline(name, size=length), b"x" * length), 0.0)
+            known = outline(name, size=length)
+            if cache.put(key(name), Resource(known, b"x" * length), 0.0) is None:
+                cache.remember(key(name), known)
         assert not (cache.get(key(name)) and cache.outline(key(name))), "one or the other"
-        outlines = [known for other in "abcdefgh" if (known := cache.outline(key(other)))]
+        outlines = [kept for other in "abcdefgh" if (kept := cache.outline(key(other)))]
         entries = [entry for other in "abcdefgh" if (entry := cache.get(key(other)))]
         assert cache.used == len(outlines) * COST + sum(entry.cost for entry in entries) <= size
 
