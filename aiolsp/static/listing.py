@@ -34,7 +34,11 @@ class Item(NamedTuple):
 
 
 def read_directory(fd: int, policy: Policy) -> tuple[list[Item], bool]:
-    """What a client may ask for in the directory *fd*, directories first, then by name; whether that is not all."""
+    """What a client may ask for in the directory *fd*, directories first, then by name; whether that is not all.
+
+    Of too many it takes those that come first from the disk, in no order: to see them all would take seconds for each
+    million.
+    """
     with os.scandir(fd) as entries:
         shown = (item for entry in entries if (item := _item(entry, policy)) is not None)
         seen = list(islice(shown, MAX_ENTRIES + 1))
@@ -47,7 +51,11 @@ def page(segments: Iterable[bytes], items: Iterable[Item], *, more: bool = False
     path = "/" + "".join(f"{_shown(segment)}/" for segment in segments)
     rows = [] if path == "/" else ['<tr><td><a href="../">../</a></td><td></td><td></td></tr>']
     rows += [_row(item) for item in items]
-    note = f"<p>Only the first {MAX_ENTRIES} names are shown.</p>\n" if more else ""
+    note = (
+        f"<p>It has more names than these {MAX_ENTRIES}, which are those that the disk gave first.</p>\n"
+        if more
+        else ""
+    )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{path}</title>\n'
