@@ -9,6 +9,7 @@ without I/O.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -262,14 +263,13 @@ class DocumentRoot:
         """A page of the directory's own for what is not there, or ours."""
         plain = Wanted(wanted.target)
         if self.policy.spa and accepts_html(wanted.accept):
-            try:
+            with contextlib.suppress(OSError):
                 page = self._regular((self.policy.index_page,), plain, None)
-                # It stands in for this path only in answer to this Accept, which no key of a cache holds.
-                page.keepable = False
-                page.outline.path = b""
+                # It stands in for this path only in answer to this Accept, which no key of our cache holds.
+                page.keepable, page.outline.path = False, b""
+                described = self._fields_of_kind(page.outline.content_type, b"", varies=False)
+                page.outline.common = (*described, (b"Vary", b"Accept"))
                 return page
-            except OSError:
-                pass
         try:
             page = self._regular((self.policy.not_found_page,), plain, None)
             try:

@@ -265,7 +265,10 @@ def test_an_application_takes_pages_and_leaves_what_is_there(shell: Shell, tmp_p
             for target in ("/", "/users/7?tab=1", "/users/7/", "/.hidden", "/code.js/", "/sub/"):
                 reply = exchange(peer, target, page)
                 assert (reply.status, reply.body) == (200, b"application")
-            etag = exchange(peer, "/users/7", page).fields["etag"]
+            fields = exchange(peer, "/users/7", page).fields
+            # To another Accept it is 404, so no cache may give this page for that.
+            etag, vary = fields["etag"], fields["vary"]
+            assert (vary, exchange(peer, "/", page).fields["vary"]) == ("Accept", "Accept-Encoding")
             assert exchange(peer, "/users/8", page, f"If-None-Match: {etag}").status == 304
             assert exchange(peer, "/code.js", page).body == b"code"
             for accept in ("Accept: */*", "Accept: text/html;q=0", "Accept: image/webp", "X-Accept: text/html"):
