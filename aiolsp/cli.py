@@ -31,6 +31,10 @@ EXIT_INTERRUPTED = 130
 """128 + SIGINT, what a shell reports for a program ended by Ctrl-C; a server counts Ctrl-C as a clean stop instead."""
 
 
+_unwritten: list[OSError] = []
+"""Why `say` could not write, until `execute` has told it."""
+
+
 class UsageError(Exception):
     """The command line asks for something that cannot be had; the message is one line for a person."""
 
@@ -138,12 +142,16 @@ def ready(addresses: Iterable[Address]) -> None:
 def say(line: str) -> None:
     """Print a line of a program's output at once, from any thread.
 
-    When nobody reads the output any more (``| head``), the program ends as Ctrl-C ends it: a server stops cleanly.
+    When it cannot be written, the program ends as Ctrl-C ends it: a server stops cleanly. That nobody reads it any more
+    (``| head``) is no failure; for anything else, as a full disk, `execute` then gives the reason and EXIT_FAILURE.
     """
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        # Not raised: in a callback it would end nothing, and be told again for each line.
         _discard_stdout()
+        if not isinstance(error, BrokenPipeError):
+            _unwritten.append(error)
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -187,7 +195,7 @@ def execute(
         form = f"{parser.prog.rpartition(' ')[2]}: %(message)s"
         logging.basicConfig(level=logging.INFO, format=form, handlers=[_StderrHandler()])
         _open_trace(options)
-        return run(options) or EXIT_OK
+        return _status(run, options)
     except (UsageError, ListenError) as error:
         return _fail(parser, str(error), EXIT_USAGE)
     except socket.gaierror as error:
@@ -203,6 +211,18 @@ def execute(
     finally:
         trace.close()
         flush_stdout()
+
+
+def _status(run: Callable[[argparse.Namespace], int | None], options: argparse.Namespace) -> int:
+    try:
+        status = run(options) or EXIT_OK
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    if _unwritten:
+        reason = _unwritten[0]
+        _unwritten.clear()
+        raise reason
+    return status
 
 
 def flush_stdout() -> None:

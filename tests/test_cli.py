@@ -9,6 +9,8 @@ import fcntl
 import importlib.util
 import logging
 import os
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import faults
 from aiolsp import cli
 from aiolsp.catalog import PROGRAMS
 from aiolsp.cli import (
@@ -38,7 +41,7 @@ from aiolsp.cli import (
 )
 from aiolsp.linux.listener import listen
 from aiolsp.mechanisms.loop import LOOPS
-from harness import DEADLINE, Process, Shell, receive_exactly
+from harness import DEADLINE, READY, Process, Shell, receive_exactly
 
 FULL = "/dev/full"
 """Every write to it fails for want of room (full(4))."""
@@ -323,6 +326,27 @@ def test_ctrl_c_stops_a_server_cleanly(shell: Shell, program: str, tmp_path: Pat
     (tmp_path / "cgi-bin").mkdir()
     with shell.server(program, cwd=tmp_path) as server:
         server.stop(signal.SIGINT)
+
+
+@pytest.mark.parametrize("words", ["analyze", "events", "oneshot --wait 0.1", "oob", "trigger", "trigger --mode et"])
+def test_a_server_whose_disk_is_full_stops_with_one_line_and_status_1(shell: Shell, tmp_path: Path, words: str) -> None:
+    program, *options = words.split()
+    report = tmp_path / "report"
+    command = shell.command(program, "server", "--port", 0, *options)
+    with open(report, "wb") as stdout, subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE) as server:
+        try:
+            faults.wait_until(lambda: report.read_bytes().endswith(b"\n"), "the ready line")
+            size = report.stat().st_size
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, size))
+            found = READY.search(report.read_text())
+            assert found is not None
+            with socket.create_connection(("127.0.0.1", int(found["port"]))) as peer:
+                peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                errors = server.communicate(timeout=DEADLINE)[1].decode()
+        finally:
+            server.kill()
+    assert re.fullmatch(r"python -m \S+: file too large\n", errors)
+    assert server.returncode == EXIT_FAILURE
 
 
 def test_a_log_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_counted() -> None:
