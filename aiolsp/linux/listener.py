@@ -61,6 +61,8 @@ DIED_IN_BACKLOG = frozenset(
 """Errors of one connection, not of the listener (accept(2), "Error handling"); EPERM comes from a firewall rule."""
 
 
+LAST_PORT = 65535
+
 PORT_ATTEMPTS = 8
 """Free ports to try on a host of several addresses: a port that is free on the first may be taken on the second."""
 
@@ -107,9 +109,11 @@ def listen(host: str, port: int, *, backlog: int = BACKLOG, reuse_port: bool = F
     """Non-blocking TCP listeners on every address of *host*, all on one port (0: a free one).
 
     ``::`` listens on IPv4 as well (ipv6(7), IPV6_V6ONLY off), and so does ``""``, every address of the machine. Raises
-    ListenError for a host that has no address and for an address that cannot be bound.
+    ListenError for a host that has no address, a port that is none, and an address that cannot be bound.
     """
     where = format_address((host, port))
+    if not 0 <= port <= LAST_PORT:  # getaddrinfo(3) would take its last 16 bits
+        raise ListenError(errno.EINVAL, f"cannot listen on {where}: a port is a number from 0 to {LAST_PORT}")
     try:
         found = _addresses(host, port)
         for _ in range(PORT_ATTEMPTS - 1 if port == 0 and len(found) > 1 else 0):

@@ -12,6 +12,7 @@ Time comes in as an argument, in seconds of any steady clock. Each method return
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -96,6 +97,8 @@ class PoolPlan:
     def __init__(self, processes: int, max_processes: int, grace: float) -> None:
         if not 0 < processes <= max_processes:
             raise ValueError(f"{processes} processes of at most {max_processes} cannot be")
+        if not 0 <= grace < math.inf:
+            raise ValueError(f"a grace of {grace} s cannot be")
         self.processes = processes
         self.workers: list[Worker] = []
         self.generation = 0

@@ -169,6 +169,12 @@ def test_what_is_no_host_name_is_one_line(host: str) -> None:
         listen(host, 0)
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 70000])
+def test_a_port_that_is_none_is_not_taken_for_another(port: int) -> None:
+    with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port}: a port is a number from 0 to 65535$"):
+        listen("127.0.0.1", port)
+
+
 # Unix sockets
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +40,12 @@ def running(processes: int, max_processes: int = 16) -> PoolPlan:
 def test_numbers_that_cannot_be_are_refused(processes: int, most: int) -> None:
     with pytest.raises(ValueError, match="cannot be"):
         PoolPlan(processes, most, 10.0)
+
+
+@pytest.mark.parametrize("grace", [-1.0, math.inf, math.nan])
+def test_a_grace_that_no_clock_reaches_is_refused(grace: float) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        PoolPlan(1, 16, grace)
 
 
 def test_connections_go_round() -> None:
