@@ -34,6 +34,8 @@ class Dispatcher:
         """When the measured part begins."""
         self.started = 0
         """Requests handed out since then."""
+        self.lag = 0
+        """Nanoseconds by which the last of them was behind the plan."""
         self.over = False
         self.on_finish: Callable[[], None] | None = None
         """Called once, at the moment from which no request starts."""
@@ -65,6 +67,7 @@ class Dispatcher:
             return None
         if offsets is not None:
             self._next = self._start + next(offsets)
+            self.lag = now - intended
         if intended >= self.begin:
             self.started += 1
         return intended

@@ -158,6 +158,8 @@ def row(step: Step) -> str:
 def verdict(steps: list[Step], condition: Condition) -> str:
     """What the search found, a sentence."""
     found, limit = best(steps), knee(steps)
+    if found is None and steps[-1].interrupted:
+        return f"NOT FOUND: the search ended early, before {condition.text} held at any rate"
     if found is None:
         tried = f": {limit.why}" if limit is not None else ""
         return f"NOT FOUND: {condition.text} held at no rate that was tried{tried}"

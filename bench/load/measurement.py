@@ -53,6 +53,8 @@ class Measurement:
     """Processor time of the generator within *elapsed*."""
     server_seconds: float | None
     interrupted: bool = False
+    lag: int = 0
+    """Nanoseconds by which the last request of an open loop was behind the plan; over several runs, their sum."""
     loop: str = ""
     samples: list[Sample] = field(default_factory=list)
     processes: int = 1
@@ -65,6 +67,7 @@ def merge_workers(parts: Sequence[Measurement]) -> Measurement:
     """The measurement of workers that loaded the same server in the same time."""
     whole = _sum(parts)
     whole.elapsed = max(part.elapsed for part in parts)
+    whole.lag = max(part.lag for part in parts)
     # Each worker read the same server processes: the figures are copies, not parts.
     readings = [part.server_seconds for part in parts if part.server_seconds is not None]
     whole.server_seconds = max(readings) if len(readings) == len(parts) else None
@@ -95,6 +98,7 @@ def _sum(parts: Sequence[Measurement]) -> Measurement:
         generator_seconds=sum(part.generator_seconds for part in parts),
         server_seconds=None,
         interrupted=any(part.interrupted for part in parts),
+        lag=sum(part.lag for part in parts),
         loop=parts[0].loop,
         processes=parts[0].processes,
         usable_processors=parts[0].usable_processors,

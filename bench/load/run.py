@@ -63,7 +63,11 @@ class Run:
         finally:
             watching.cancel()
             gc.unfreeze()
-        return self._take_reading()
+        end = self._take_reading()
+        end.interrupted = self._interrupted
+        # It takes seconds when most of a plan was not sent, and would be in the latencies of the last answers.
+        end.record.unsent = self._dispatcher.unsent(self._dispatcher.begin + end.elapsed)
+        return end
 
     async def _watch(self) -> None:
         await self._sleep_until(self._dispatcher.begin)
@@ -105,17 +109,19 @@ class Run:
         if self._end is None:
             now = monotonic_ns()
             record = self._record
-            record.unsent = self._dispatcher.unsent(now)
             usage = self._meter.read()
+            if now < self._dispatcher.begin:
+                # Ended within the warm-up, hence in no time at all.
+                self._first = usage
             self._end = Measurement(
                 record=record,
                 elapsed=max(now - self._dispatcher.begin, 1),
+                lag=self._dispatcher.lag,
                 good_in_time=record.good,
                 answers_in_time=record.statuses.total(),
                 octets_in_time=record.octets,
                 generator_seconds=usage.generator - self._first.generator,
                 server_seconds=_difference(self._first, usage),
-                interrupted=self._interrupted,
                 loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
                 samples=self._samples,
                 usable_processors=len(os.sched_getaffinity(0)),

@@ -118,7 +118,9 @@ def _cautions(plan: Plan, measured: Measurement) -> list[str]:
     total = record.good + record.failed
     if not record.good:
         cautions.append("no good answer came at all")
-    elif record.failed:
+    elif not measured.good_in_time:
+        cautions.append(f"all {record.good:,} good answers came after the end: give it longer")
+    if record.good and record.failed:
         cautions.append(f"{record.failed:,} of {total:,} requests failed ({record.failed / total:.2%})")
     share = measured.generator_seconds / seconds / measured.processes
     if share > BUSY:
@@ -127,18 +129,33 @@ def _cautions(plan: Plan, measured: Measurement) -> list[str]:
         cautions.append(f"{each} used {share:.0%} of a processor: the server may be faster than this{hint}")
     elif measured.processes > 1 and share * measured.processes > BUSY * measured.usable_processors:
         cautions.append(f"the {measured.processes} generator processes left nothing of the machine's processors")
-    planned = record.unsent + total + record.cut
-    if plan.schedule.rate is not None and record.unsent > SHORT * planned:
-        sent = (planned - record.unsent) / seconds
-        cautions.append(
-            f"the rate was not reached: {format_rate(sent)} of {format_rate(plan.schedule.rate)} were sent, "
-            f"{record.unsent:,} requests never; the end was {format_duration(_lag(plan, measured))} behind the plan"
-        )
+    if plan.schedule.rate is not None:
+        cautions += _shortfall(plan.schedule.rate, measured)
     if measured.interrupted:
-        cautions.append(f"ended early, after {format_duration(measured.elapsed)}")
+        cautions.append(_ending(plan, measured))
     return cautions
 
 
-def _lag(plan: Plan, measured: Measurement) -> float:
-    assert plan.schedule.rate is not None
-    return measured.record.unsent / plan.schedule.rate * SECOND
+def _shortfall(rate: float, measured: Measurement) -> list[str]:
+    record = measured.record
+    started = record.good + record.failed + record.cut
+    if record.unsent > SHORT * (started + record.unsent):
+        seconds, lag, never = measured.elapsed / SECOND, record.unsent / rate, f", {record.unsent:,} requests never"
+    elif not record.unsent and measured.lag * rate / SECOND > max(SHORT * started, 1):
+        # A number of requests is sent in the end, however late: the last one tells how far behind.
+        seconds, lag, never = started / rate + measured.lag / SECOND, measured.lag / SECOND, ""
+    else:
+        return []
+    return [
+        f"the rate was not reached: {format_rate(started / seconds)} of {format_rate(rate)} were sent{never}; "
+        f"the end was {format_duration(lag * SECOND)} behind the plan"
+    ]
+
+
+def _ending(plan: Plan, measured: Measurement) -> str:
+    cut, duration = measured.record.cut, plan.stop.duration
+    if measured.elapsed <= 1:
+        return "ended early, within the warm-up"
+    if cut and duration is not None and measured.elapsed >= duration:
+        return f"ended before {cut:,} answers had come or timed out"
+    return f"ended early, after {format_duration(measured.elapsed)}"
