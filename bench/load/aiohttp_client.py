@@ -1,8 +1,8 @@
 """The aiohttp client: a real HTTP client with its pool, the way an application would load a server.
 
 Each connection is a task that takes a request, sends it and reads the whole answer. aiohttp checks the length and the
-chunks; it sends a request of an idempotent method once again when a kept connection closes (so such repeats are not
-seen here).
+chunks; it sends a request of an idempotent method once again when its connection closes before an answer, and does not
+say so: that shows in the connections that it asks its pool for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from yarl import URL
 
 from load.client import PAUSE_AFTER_REFUSAL, explain, tls_context
@@ -35,9 +36,14 @@ _KINDS: tuple[tuple[type[Exception], Failure], ...] = (
 
 
 class _Counting(aiohttp.BaseConnector):
-    """Counts the connections that a pool opens; a TraceConfig would tell as well, for a tenth of the rate."""
+    """Counts the connections that a pool opens and is asked for; a TraceConfig would tell, for a tenth of the rate."""
 
     opened = 0
+    asked = 0
+
+    async def connect(self, *arguments: Any, **named: Any) -> Connection:
+        self.asked += 1
+        return await super().connect(*arguments, **named)
 
     async def _create_connection(self, *arguments: Any, **named: Any) -> ResponseHandler:
         connection = await super()._create_connection(*arguments, **named)
@@ -85,12 +91,15 @@ class AiohttpClient:
     async def run(self, dispatcher: Dispatcher, record: Record) -> None:
         """See ``client.Client``."""
         self._record = record
+        self._exchanges = 0
+        opened, asked = self._connector.opened, self._connector.asked
         try:
             async with asyncio.TaskGroup() as lanes:
                 for _ in range(self._plan.connections):
                     lanes.create_task(self._lane(dispatcher))
         finally:
-            record.connections = self._connector.opened
+            record.connections = self._connector.opened - opened
+            record.repeated = self._connector.asked - asked - self._exchanges
 
     async def _lane(self, dispatcher: Dispatcher) -> None:
         while (intended := await dispatcher.next_start()) is not None:
@@ -107,6 +116,7 @@ class AiohttpClient:
 
     async def _exchange(self, intended: int) -> None:
         plan = self._plan
+        self._exchanges += 1
         started = monotonic_ns()
         request = self._session.request(plan.method, next(self._urls), data=plan.body or None, allow_redirects=False)
         async with request as response:

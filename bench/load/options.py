@@ -244,6 +244,8 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
     target, path = parse_url(url, options.unix)
     if options.slow is not None and (target.scheme != "http" or not (target.unix or is_local(target.host))):
         raise UsageError(f"--slow is for servers on this machine, by plain http, not for {target.origin}")
+    if target.unix and target.scheme == "https" and options.client == "aiohttp":
+        raise UsageError("aiohttp speaks no https by a unix socket: use --client wire")
     paths: tuple[str, ...] = (path,)
     if options.urls is not None:
         lines = read_file(options.urls).decode("utf-8", "replace").splitlines()

@@ -103,6 +103,8 @@ class WireLane(asyncio.Protocol):
         """Requests to be sent as soon as there is a connection."""
         # Connection
         self._transport: asyncio.Transport | None = None
+        self._uncounted = False
+        """Opened before the first run."""
         self._in_flight: deque[Sent] = deque()
         self._answered = 0
         self._framer = self._new_framer()
@@ -117,6 +119,7 @@ class WireLane(asyncio.Protocol):
         """Connect before the run; a failure shows when the lane tries again within it."""
         try:
             await self._client.connect(self)
+            self._uncounted = True
         except OSError:
             self._transport = None
 
@@ -125,7 +128,8 @@ class WireLane(asyncio.Protocol):
         self._dispatcher = dispatcher
         self._take = dispatcher.take
         self._record = record
-        record.connections += self._transport is not None
+        record.connections += self._uncounted
+        self._uncounted = False
         while True:
             if self._transport is None:
                 if not self._waiting and not await self._due():
