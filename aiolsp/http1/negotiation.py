@@ -28,17 +28,24 @@ _JSON = expression(rb"(?is)application/json[ \t]*(?:;.*)?")
 _WEIGHT = expression(rb"(?i);[ \t]*q=" + _QVALUE + rb"[ \t]*(?=;|\Z)")
 _WEIGHT_NAME = expression(rb"(?i);[ \t]*q=")
 
+LONGEST = 256
+"""Bytes of an Accept-Encoding that is remembered."""
+
 _UNLISTED_IDENTITY = 0.5
 """Weight of identity where nothing names it: acceptable, but less wanted than any coding that is."""
 
 
-@lru_cache(maxsize=64)
 def accepted_codings(value: bytes | None) -> Mapping[bytes, int]:
     """The codings that Accept-Encoding lists, in lower case, with their weights from 0 (refused) to 1000.
 
     Malformed elements are skipped; of a coding named twice the last weight counts. None (no field) and an empty field
-    list nothing. ``x-gzip`` is gzip (RFC 9110 section 8.4.1.3). Browsers send one of few values, so the last are kept.
+    list nothing. ``x-gzip`` is gzip (RFC 9110 section 8.4.1.3). Browsers send one of few values, so the last are kept;
+    a list of thousands takes a third of a MiB, and none of these is.
     """
+    return _remembered(value) if value is None or len(value) <= LONGEST else _read(value)
+
+
+def _read(value: bytes | None) -> Mapping[bytes, int]:
     codings: dict[bytes, int] = {}
     for element in (value or b"").split(b","):
         match = _CODING.fullmatch(element.strip(b" \t"))
@@ -46,6 +53,9 @@ def accepted_codings(value: bytes | None) -> Mapping[bytes, int]:
             coding = match["coding"].lower()
             codings[b"gzip" if coding == b"x-gzip" else coding] = _thousandths(match["q"])
     return codings
+
+
+_remembered = lru_cache(maxsize=64)(_read)
 
 
 def choose_coding(accept_encoding: bytes | None, available: Sequence[bytes]) -> bytes | None:

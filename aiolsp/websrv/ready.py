@@ -40,7 +40,10 @@ Those that never do are soon too many, and cost nothing from there on.
 """
 
 PARTS = 1024
-"""Parts of large files, asked for in this second, that are remembered to see whether they are asked for again."""
+"""Parts of large files, asked for in this second, that are remembered to see whether they are asked for again.
+
+By their hashes, for a client may write 32 KiB to ask for one: of two that are equal, an answer is only kept too early.
+"""
 
 OPEN = 32
 """Files that are kept open."""
@@ -75,7 +78,7 @@ class ReadyAnswers:
         self.table: dict[bytes, ReadyAnswer] = {}
         self.heads = heads
         self._pages = Pages()
-        self._parts: set[Hashable] = set()
+        self._parts: set[int] = set()
         self.files: dict[bytes, tuple[Request, Answer]] = {}
         """Requests whose answers are in open files, by what the sieve leaves of their heads."""
         self._open: list[Answer] = []
@@ -111,9 +114,10 @@ class ReadyAnswers:
 
     def asked_again(self, part: Hashable) -> bool:
         """Whether *part* was asked for before, as far as that is remembered, so that its answer is to be kept."""
-        again = part in self._parts
+        known = hash(part)
+        again = known in self._parts
         if not again and len(self._parts) < PARTS:
-            self._parts.add(part)
+            self._parts.add(known)
         return again
 
     def note(self, packet: bytes, ready: ReadyAnswer) -> None:

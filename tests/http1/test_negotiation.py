@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,20 @@ ALL = tuple(SIBLINGS)
 )
 def test_codings_are_read_with_their_weights(value: bytes | None, codings: dict[bytes, int]) -> None:
     assert accepted_codings(value) == codings
+
+
+def test_long_lists_are_read_as_short_ones_and_take_no_memory() -> None:
+    value = b"br;q=0.5, gzip" + b"".join(b", %x" % number for number in range(5000))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(64):
+            codings = accepted_codings(value + b", other-%d" % number)
+        assert len(codings) == 5003 and (codings[b"br"], codings[b"gzip"]) == (500, 1000)
+        del codings
+        assert tracemalloc.get_traced_memory()[0] - before < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,21 @@ def test_an_answer_that_is_kept_again_is_the_newer_one_and_counts_on(answers: Re
 def test_a_head_past_the_limits_is_none_of_ours(answers: ReadyAnswers) -> None:
     assert found(answers, HEAD.replace(b"X: y", b"X: y\r\nY: z\r\nZ: y")) == []
     assert found(answers, HEAD.replace(b"X: y", b"X: " + b"y" * 200)) == []
+
+
+def test_what_clients_write_to_ask_for_a_part_is_not_kept(answers: ReadyAnswers) -> None:
+    parts = [b"bytes=%d-%b" % (number, b" " * 10_000) for number in range(100)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for part in parts:
+            assert not answers.asked_again((b"/file", part + b"9"))
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert all(answers.asked_again((b"/file", part + b"9")) for part in parts)
+    answers.forget()
+    assert not answers.asked_again((b"/file", parts[0] + b"9"))
 
 
 def test_what_never_repeats_is_not_kept_without_bound(answers: ReadyAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
