@@ -133,7 +133,7 @@ def against(options: argparse.Namespace, plan: Plan) -> int:
     if not first.rounds:
         raise RunTrouble("ended before one round was finished: nothing can be compared")
     show_comparison(options.json, compare_rounds(first, second, whole=whole))
-    return judge(options, first.summary())
+    return EXIT_FAILURE if not second.summary().good else judge(options, first.summary())
 
 
 async def take_turns(options: argparse.Namespace, plan: Plan, other: Plan) -> tuple[Side, Side, bool]:

@@ -95,12 +95,17 @@ def compare_rounds(first: Side, second: Side, *, whole: bool) -> Comparison:
     """What the rounds say; there must be at least one."""
     columns = (first.figures(), second.figures())
     cautions = [f"{side.name}: {caution}" for side in (first, second) for caution in side.summary().cautions]
+    leading = "rate" if first.plan.schedule.rate is None else "mean"
+    for side, column in zip((first, second), columns, strict=True):
+        # There is no ratio to nothing; but to leave these rounds out is to leave out the worst.
+        if left_out := sum(figures[leading] is None for figures in column):
+            cautions.append(f"{side.name}: no good answer came in time in {left_out} of {len(column)} rounds")
     if not whole:
         cautions.append(f"ended early, rounds finished: {len(first.rounds)}")
     return Comparison(
         names=(first.title, second.title),
         compared=tuple(filter(None, (_compare(name, *columns) for name in FIGURES))),
-        leading="rate" if first.plan.schedule.rate is None else "mean",
+        leading=leading,
         basis=f"{len(first.rounds)} rounds of A B B A or B A A B",
         cautions=tuple(cautions),
     )

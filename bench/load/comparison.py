@@ -57,10 +57,12 @@ class Comparison:
 
     def headline(self) -> str:
         """The verdict as a sentence."""
-        text, found = f"A and B are {Verdict.SAME.value}", self._leading()
-        if self.verdict is not Verdict.SAME:
-            text = f"A is {self.verdict.value} than B"
-        if found is not None:
+        found = self._leading()
+        if found is None:
+            text = f"A and B cannot be compared by {FIGURES[self.leading]}"
+        else:
+            same = self.verdict is Verdict.SAME
+            text = f"A and B are {self.verdict.value}" if same else f"A is {self.verdict.value} than B"
             text += f": {FIGURES[self.leading]} A/B {found.ratio}"
         return f"NOT CLEAN: {text}, but {'; '.join(self.cautions)}" if self.cautions else text
 

@@ -103,7 +103,8 @@ def _series(name: str, samples: list[dict[str, int]]) -> list[float]:
 def _cautions(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     cautions = [f"{name}: {text}" for name, data in (("A", first), ("B", second)) for text in data["cautions"]]
     machine = [key for key in _MACHINE if first["machine"][key] != second["machine"][key]]
-    plan = [key for key in first["plan"] if first["plan"][key] != second["plan"][key] and key not in _PLAN_MAY_DIFFER]
+    common = first["plan"].keys() & second["plan"].keys() - _PLAN_MAY_DIFFER
+    plan = [key for key in first["plan"] if key in common and first["plan"][key] != second["plan"][key]]
     if machine:
         cautions.append(f"the machines differ in {', '.join(machine)}")
     if plan:

@@ -222,7 +222,7 @@ def _add_output(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="exit with status 1 if 'p99>10ms', 'errors>0', 'errors>1%%', 'rate<1000' ...; repeatable",
+        help="exit with status 1 if 'p99>10ms', 'errors>0', 'errors>1%%', 'rate<1000' ... (of A); repeatable",
     )
     output.add_argument(
         "--json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import cycle
 from urllib.parse import SplitResult, urlsplit
 
@@ -72,6 +73,12 @@ class Plan:
     def url(self) -> str:
         """The first URL of the plan."""
         return self.target.origin + self.paths[0]
+
+    @property
+    def digest(self) -> str:
+        """Of all that is asked but of whom, so that results can be compared and yet show no password."""
+        asked = repr((self.method, self.paths, self.fields, self.body))
+        return sha256(asked.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @property
     def may_repeat(self) -> bool:

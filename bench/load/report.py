@@ -153,6 +153,7 @@ def plan_data(plan: Plan, measured: Measurement) -> dict[str, object]:
         "unix": plan.target.unix,
         "paths": len(plan.paths),
         "method": plan.method,
+        "request": plan.digest,
         "schedule": plan.schedule.describe(),
         "rate": plan.schedule.rate,
         "duration": plan.stop.duration,

@@ -132,6 +132,14 @@ async def test_an_interrupted_round_is_left_out(sides: Callable[..., tuple[Side,
     assert "ended early, rounds finished: 1" in compare_rounds(first, second, whole=False).headline()
 
 
+async def test_rounds_without_an_answer_are_not_left_out_in_silence(sides: Callable[..., tuple[Side, Side]]) -> None:
+    first, second = sides(1000, 0)
+    await run_rounds(first, second, 4, lambda _: None)
+    headline = compare_rounds(first, second, whole=True).headline()
+    assert headline.startswith("NOT CLEAN: A and B cannot be compared by good answers, but ")
+    assert headline.endswith("B: no good answer came in time in 4 of 4 rounds")
+
+
 def answer_after(seconds: float) -> Callable[[Any, int], bool]:
     """A server that thinks for a while."""
     from threading import Event
@@ -201,3 +209,38 @@ def test_bad_use_of_comparisons_is_refused(options: list[str], capsys: pytest.Ca
     except SystemExit as error:
         status = error.code  # type: ignore[assignment]
     assert status == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_server_too_slow_for_the_rounds_is_not_called_the_same(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its answers are all good, and all come after the end of the run."""
+    quick, slow = serve(answer_after(0.001)), serve(answer_after(0.3))
+    options = ["--against", slow.url, "--rounds", "2", "-d", "50ms", "-c", "2", "--client", "wire", "-q"]
+    assert stress.main([quick.url, *options]) == 0
+    text = capsys.readouterr().out
+    assert "NOT CLEAN: A and B cannot be compared by good answers" in text
+    assert "B: no good answer came in time in 2 of 2 rounds" in text
+
+
+def test_a_second_server_without_a_good_answer_is_a_failure(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    def dies(connection: Any, number: int) -> bool:
+        return number == 0 and answer_after(0)(connection, number)
+
+    options = ["--against", serve(dies).url, "--rounds", "2", "-d", "50ms", "-c", "2", "--client", "wire", "-q"]
+    assert stress.main([serve(answer_after(0)).url, *options]) == 1
+    assert "B: no good answer came at all" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--header", "X-Key: secret"], ["--body", "x"]])
+def test_results_of_different_requests_are_not_compared_without_saying_so(
+    serve: Serve, capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str]
+) -> None:
+    url = serve(answer_after(0)).url
+    for name, extra in (("a", []), ("b", options)):
+        common = ["--method", "POST", "-n", "20", "-c", "2", "--client", "wire", "-q", "--json", str(tmp_path / name)]
+        stress.main([url, *common, *extra])
+    assert "secret" not in json.dumps(json.loads((tmp_path / "b").read_text())["plan"])
+    capsys.readouterr()
+    assert stress.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "the plans differ in request" in capsys.readouterr().out
