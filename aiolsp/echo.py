@@ -240,7 +240,7 @@ class EchoClient:
         """Over TCP: until all is back. Raises OSError, also if the server ends before that."""
         received = 0
         reader, writer = await asyncio.open_connection(*self._where)
-        sending = asyncio.create_task(self._send(writer))
+        sending = asyncio.create_task(self._send(reader, writer))
         try:
             while data := await reader.read(READ_SIZE):
                 received += len(data)
@@ -278,8 +278,8 @@ class EchoClient:
         """Watch the source no longer."""
         self._watcher.close()
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
-        while data := await self._read():
+    async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await self._read_or_tell(reader):
             writer.write(data)
             self._tell(">", "write", data)
             self._sent += len(data)
@@ -295,6 +295,13 @@ class EchoClient:
                 yield piece
         if buffer:
             yield bytes(buffer)
+
+    async def _read_or_tell(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await self._read()
+        except OSError as error:
+            reader.set_exception(error)  # else who waits there would wait for an end of stream that is never sent
+            raise
 
     async def _read(self) -> bytes:
         readable = asyncio.Event()

@@ -63,6 +63,12 @@ def test_the_client_takes_dev_null(shell: Shell, server: Server) -> None:
         assert client.stdout.whole() == ""
 
 
+def test_a_client_that_cannot_read_its_input_says_so_and_ends(shell: Shell, server: Server, tmp_path: Path) -> None:
+    with open(tmp_path / "written", "wb") as source, shell.client("chat", server, stdin=source.fileno()) as client:
+        assert client.wait() == 1
+    assert re.fullmatch(r"[^\n]*: bad file descriptor\n", client.stderr.whole())
+
+
 def test_the_client_takes_a_terminal_and_leaves_it_blocking(shell: Shell, server: Server) -> None:
     master, slave = pty.openpty()
     with server.connect() as peer, shell.client("chat", server, stdin=slave) as client:

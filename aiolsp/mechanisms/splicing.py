@@ -35,14 +35,18 @@ class SpliceClient:
         self._watcher = EpollWatcher()
 
     async def run(self) -> None:
-        """Until the server closes. Raises OSError if the connection breaks or *target* is gone."""
+        """Until the server closes. Raises OSError if *source*, *target* or the connection fails."""
         sending = asyncio.create_task(self._send())
+        receiving = asyncio.create_task(self._carry(self._down))
         try:
-            await self._carry(self._down)
+            await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                await sending
+            await receiving
         finally:
             sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
+            receiving.cancel()
+            await asyncio.gather(sending, receiving, return_exceptions=True)
 
     def close(self) -> None:
         """Close the connection and the pipes."""

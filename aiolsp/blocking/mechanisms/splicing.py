@@ -23,7 +23,7 @@ class SpliceClient:
         self._down = SplicePipe(self._receiving.fileno(), target)
 
     def run(self) -> None:
-        """Until the server closes. Raises OSError if the connection breaks or *target* is gone."""
+        """Until the server closes. Raises OSError if *source*, *target* or the connection fails."""
         sending = True
         while (down := self._down.waits_for) is not None:
             poller = select.poll()
