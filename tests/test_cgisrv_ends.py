@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import faults
+from aiolsp.sansio.stopping import ECHO
 from cgiasking import ask, asking, write_programs
 from harness import Server, Shell, receive_to_end, receive_until
 
@@ -54,6 +56,7 @@ def test_a_second_signal_ends_it_at_once(shell: Shell, cgi_dir: Path) -> None:
             with pytest.raises(ConnectionError):  # it has begun to stop
                 while True:
                     server.connect().close()
+            time.sleep(2 * ECHO)
             server.send_signal(signal.SIGINT)
             assert receive_to_end(peer) == b""
             for pid in pids:

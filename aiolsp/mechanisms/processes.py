@@ -158,7 +158,7 @@ class ProcessPool:
             self.reload()
         broken.cancel()
         closing = asyncio.ensure_future(self.close())
-        again = asyncio.ensure_future(anext(signals))
+        again = asyncio.ensure_future(signals.again(*STOP))
         await asyncio.wait((closing, again), return_when=asyncio.FIRST_COMPLETED)
         if not closing.done():
             self._follow(self.plan.kill())

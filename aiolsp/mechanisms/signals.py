@@ -46,6 +46,7 @@ from types import FrameType
 from typing import Any
 
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
 
 UNCATCHABLE = frozenset({signal.SIGKILL, signal.SIGSTOP})
@@ -133,6 +134,13 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         if trace.on:
             trace.event("<", "signal", flags=number.name, why="as an event of the loop")
         return number
+
+    async def again(self, *numbers: int) -> None:
+        """Wait for one of *numbers* that is more than an echo of the signal that came just now (sansio/stopping.py)."""
+        heard = self._loop.time()
+        async for number in self:
+            if number in numbers and self._loop.time() - heard > ECHO:
+                return
 
     def watch_child(self, pid: int) -> None:
         """Let the end of our child *pid* count as SIGCHLD where the loop takes no handler for it; else does nothing.

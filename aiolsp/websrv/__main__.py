@@ -45,7 +45,7 @@ SUPERVISED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def serve(where: Listening, settings: Settings) -> None:
-    """Serve until a signal asks to stop, then finish what is in flight; a second signal cuts it."""
+    """Serve until a signal asks to stop, then finish what is in flight; a later signal cuts it."""
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
     async with SignalReceiver(*stop_signals()) as signals, contextlib.AsyncExitStack() as stack:
         with explained(where.directory):
@@ -55,7 +55,7 @@ async def serve(where: Listening, settings: Settings) -> None:
         announce(server.addresses, server.url, server.root)
         await anext(signals)
         closing = asyncio.create_task(server.close())
-        forced = asyncio.ensure_future(anext(signals))
+        forced = asyncio.ensure_future(signals.again(*signals.numbers))
         await asyncio.wait((closing, forced), return_when=asyncio.FIRST_COMPLETED)
         if not closing.done():
             server.abort()

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.sansio.stopping import ECHO
 from faults import wait_until
 from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end, receive_until
 
@@ -349,6 +350,9 @@ def test_a_second_signal_kills_what_still_drains(shell: Shell) -> None:
         others = [worker.pid for worker in all_workers(server).values() if worker.pid != who.pid]
         server.send_signal(signal.SIGTERM)
         await_end(*others)
+        time.sleep(2 * ECHO)
+        server.send_signal(signal.SIGHUP)
+        assert echoes(peer)
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0 and receive_to_end(peer) == b""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from aiolsp.http1.limits import Limits
 from aiolsp.linux import unsent
+from aiolsp.sansio.stopping import ECHO
 from aiolsp.static import phases
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
@@ -168,9 +170,27 @@ def test_a_second_signal_of_either_kind_cuts_and_the_status_is_0(
             receive_until(peer, b"\r\n\r\n")
             server.send_signal(numbers[0])
             server.stderr.wait_for("= drain")
+            time.sleep(2 * ECHO)
             server.send_signal(numbers[1])
             assert server.wait() == 0
             assert len(receive_to_end(peer)) < len(LARGE)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("count", [1, 2])
+def test_signals_that_come_together_are_one(shell: Shell, site: Path, count: int, number: int) -> None:
+    """As timeout(1) sends its own twice, and a terminal that hangs up SIGHUP."""
+    server = Server(shell.command("websrv", "", site, "--port", 0, "--workers", count))
+    try:
+        with server.connect(receive_buffer=1 << 16) as peer:
+            peer.sendall(request("/large.bin"))
+            receive_until(peer, b"\r\n\r\n")
+            server.send_signal(signal.SIGTERM)
+            server.send_signal(number)
+            assert receive_exactly(peer, len(LARGE)) == LARGE
+        assert server.wait() == 0
     finally:
         server.kill()
 

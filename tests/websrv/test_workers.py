@@ -8,6 +8,7 @@ import resource
 import select
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from aiolsp.http1.limits import Limits
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.sansio.stopping import ECHO
 from aiolsp.websettings import ACCEPT
 from faults import wait_until
 from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_exactly, receive_to_end, receive_until
@@ -159,6 +161,7 @@ def test_a_second_signal_cuts_what_is_in_flight(shell: Shell, site: Path) -> Non
             receive_until(peer, b"\r\n\r\n")
             server.send_signal(signal.SIGTERM)
             server.stderr.wait_for("finish what is in flight")
+            time.sleep(2 * ECHO)
             server.send_signal(signal.SIGTERM)
             assert server.wait() == 0
             assert len(receive_to_end(peer)) < len(LARGE)

@@ -47,6 +47,7 @@ from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.linux.process_control import adopt_orphans, kill_orphans, reap_orphans
 from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.processes")
@@ -118,6 +119,7 @@ class ProcessPool:
         self._waiting: deque[socket.socket] = deque()
         self._retry: float | None = None
         self._stopping = False
+        self._asked = 0.0
         self._closed = False
         by_parent = self._listeners[0] if self._accept == "parent" else []
         self._acceptor = Acceptor(by_parent, self.poller, self._hand_out)
@@ -173,10 +175,10 @@ class ProcessPool:
                 reap_orphans(self._living())
             elif number == signal.SIGHUP:
                 self.reload()
-            elif self._stopping:
+            elif number in STOP and not self._stopping:
+                self._stopping, self._asked = True, time.monotonic()
+            elif number in STOP and time.monotonic() - self._asked > ECHO:
                 self._follow(self.plan.kill())
-            elif number in STOP:
-                self._stopping = True
 
     # The loop
 

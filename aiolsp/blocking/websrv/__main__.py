@@ -32,7 +32,7 @@ from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 
 
 def serve(where: Listening, settings: Settings) -> None:
-    """Serve until a signal asks to stop, then finish what is in flight; a second signal cuts it."""
+    """Serve until a signal asks to stop, then finish what is in flight; a later signal cuts it."""
     server = WebServer(where.directory, host=where.host, port=where.port, unix=where.unix, settings=settings)
     with SelfPipe(*stop_signals()) as signals, contextlib.ExitStack() as stack:
         with explained(where.directory):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from functools import partial
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
@@ -14,6 +15,7 @@ from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.readiness import ReadinessLoop, accepted
 from aiolsp.blocking.websrv.service import SMALL, Service
 from aiolsp.linux.listener import Address
+from aiolsp.sansio.stopping import ECHO
 from aiolsp.websettings import Settings
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 
@@ -61,13 +63,14 @@ class WebServer:
         self._acceptor.start()
         self._loop = ReadinessLoop(service, self._acceptor)
         self._stopping = self._closed = False
+        self._asked = 0.0
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def run(self, signals: SelfPipe | None = None) -> None:
-        """Serve until one of *signals* comes, or `stop` is called; a further one cuts what `close` still waits for."""
+        """Serve until one of *signals* comes, or `stop` is called; a later one cuts what `close` still waits for."""
         if signals is not None:
             self._loop.watch(signals.fileno(), partial(self._signalled, signals))
         while not self._stopping:
@@ -93,6 +96,8 @@ class WebServer:
 
     def _signalled(self, signals: SelfPipe) -> None:
         if signals.receive():
-            if self._stopping:
+            now = time.monotonic()
+            if not self._stopping:
+                self._stopping, self._asked = True, now
+            elif now - self._asked > ECHO:
                 self.abort()
-            self._stopping = True

@@ -167,3 +167,19 @@ with pool(serve, processes=1) as children:
     children._turn()
 """
     assert run(script) == ""
+
+
+@pytest.mark.parametrize(("echo", "kills"), [(30.0, 0), (-1.0, 1)])
+def test_a_signal_kills_what_still_drains_if_it_is_no_echo_of_the_first(echo: float, kills: int) -> None:
+    script = f"""
+from aiolsp.blocking.mechanisms import processes
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+
+processes.ECHO = {echo}
+with SelfPipe(signal.SIGTERM) as signals, pool(lambda intake: None, processes=1) as children:
+    children.plan.kill = lambda: print("KILL") or []
+    for _ in range(2):
+        signal.raise_signal(signal.SIGTERM)
+        children._signalled(signals)
+"""
+    assert run(script).count("KILL") == kills

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import socket
 import sys
 import threading
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv import WebServer
+from aiolsp.blocking.websrv import server as server_module
 from aiolsp.linux.listener import ListenError
 from aiolsp.websettings import Settings
 from harness import DEADLINE
@@ -90,3 +93,17 @@ def test_abort_ends_the_wait_for_what_is_in_flight(site: Path) -> None:
             host.begin_to_stop(1000.0)
             host.server.abort()
             assert peer.recv(1) == b""
+
+
+@pytest.mark.parametrize(("echo", "cuts"), [(DEADLINE, 0), (-1.0, 1)])
+def test_a_signal_cuts_what_is_in_flight_if_it_is_no_echo_of_the_first(
+    site: Path, monkeypatch: pytest.MonkeyPatch, echo: float, cuts: int
+) -> None:
+    monkeypatch.setattr(server_module, "ECHO", echo)
+    calls: list[str] = []
+    with WebServer(site, port=0) as server, SelfPipe(signal.SIGTERM) as signals:
+        monkeypatch.setattr(server, "abort", lambda: calls.append("abort"))
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+            server._signalled(signals)
+    assert len(calls) == cuts
