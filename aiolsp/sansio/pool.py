@@ -173,8 +173,6 @@ class PoolPlan:
     def close(self, now: float) -> list[Decision]:
         """Let all drain, and fill no slot any more."""
         self.closing = True
-        for slot in self._slots:
-            slot.retry_at = None
         return [self._drain(worker, now) for worker in self.workers if worker.state is not State.DRAINING]
 
     def kill(self) -> list[Decision]:

@@ -216,6 +216,7 @@ def test_a_tag_changes_with_each_thing_it_is_made_of() -> None:
         etag_of(1, -2, 3),
     }
     assert len(tags) == 7
+    assert etag_of(0x1B, 2, 3, b"r") != etag_of(1, 2, 3, b"br"), "b is a digit as well"
 
 
 @settings(max_examples=200, deadline=None)

@@ -158,6 +158,16 @@ def test_a_block_is_offered_only_whole_within_its_limit_and_before_its_search_be
     assert splitter.next_line() == (OK, b"rest")
 
 
+def test_a_byte_is_found_in_the_open_line_alone() -> None:
+    splitter = CrlfSplitter()
+    splitter.feed(b"a b\r\nc d")
+    assert splitter.next_line() == (OK, b"a b")
+    assert splitter.next_line() == (OPEN, b"")
+    assert [splitter.find(b" ", start) for start in range(3)] == [1, 1, -1]
+    splitter.feed(b" e")
+    assert splitter.find(b" ", 2) == -1, "not searched yet"
+
+
 class CountingPattern:
     """A compiled pattern that counts how far it searched."""
 

@@ -106,6 +106,14 @@ def test_a_successor_that_cannot_start_leaves_the_old_one_serving() -> None:
     assert plan.ready(again, 6.0) == [Drain(old)]
 
 
+def test_one_that_ends_while_its_successor_starts_has_no_other_forked() -> None:
+    plan = running(1)
+    old = plan.workers[0]
+    (new,) = forked(plan.reload(5.0))
+    assert plan.gone(old, 6.0) == [] and plan.workers == [new]
+    assert plan.ready(new, 7.0) == [] and plan.pick() is new
+
+
 def test_a_full_pool_is_reloaded_by_draining_first() -> None:
     plan = running(2, 2)
     first = plan.workers[0]
@@ -121,7 +129,9 @@ def test_who_does_not_drain_in_time_is_killed_once() -> None:
     assert plan.close(5.0) == [Drain(worker)]
     assert plan.next_deadline() == 15.0
     assert plan.tick(14.9) == [] and plan.tick(15.0) == [Kill(worker)] and plan.tick(16.0) == []
-    assert plan.gone(worker, 16.0) == [] and plan.workers == [] and plan.next_deadline() is None
+    assert (
+        plan.gone(worker, 16.0) == plan.gone(worker, 16.0) == [] and plan.workers == [] and plan.next_deadline() is None
+    )
 
 
 def test_who_does_not_get_ready_is_killed() -> None:

@@ -277,6 +277,32 @@ def test_slots_take_turns_and_a_reader_stopped_early_goes_on_with_the_next() -> 
     assert reader.waiting == []
 
 
+def test_the_rings_fill_the_memory_and_no_line_touches_what_is_not_its_own() -> None:
+    view = memoryview(bytearray(memory_size(3, CELLS * CELL)))
+    shared = SharedSlots(view, 3, CELLS * CELL)
+    assert [shared.take() for _ in range(3)] == [0, 1, 2]
+    heard = [shared.heard(slot) for slot in range(3)]
+    places = [(slot, number) for slot in range(3) for number in range(CELLS)]
+    lines = {place: b"%c" % (count + 1) * LONGEST for count, place in enumerate(places)}
+    for (slot, _), text in lines.items():
+        SlotWriter(shared, slot).write(text)
+    assert {key: shared.load(*key) for key in lines} == lines
+    assert [shared.heard(slot) for slot in range(3)] == heard and not shared.closed
+    assert shared.published() == [shared.claimed(slot) for slot in range(3)] == [CELLS] * 3
+    assert view[-1] == lines[2, CELLS - 1][-1]
+
+
+def test_who_paused_is_not_waited_for_again_because_it_reads_on() -> None:
+    shared = memory()
+    reader, writer = SlotReader(shared, 1), SlotWriter(shared, 0)
+    reader.pause()
+    writer.write(b"heard in the pause")
+    assert [news.lines for news in reader.read()] == [[b"heard in the pause"]]
+    for number in range(2 * CELLS):
+        writer.write(line(number))
+    assert writer.room() == CELLS
+
+
 def test_slots_are_given_out_until_there_is_none() -> None:
     shared = memory(2)
     assert shared.take() is None
