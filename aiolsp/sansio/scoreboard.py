@@ -56,7 +56,7 @@ class Scoreboard:
     def workers(self) -> dict[int, Metrics]:
         """What each row tells that ever had a worker; a row without one at present has the pid 0."""
         told = {row: Metrics(*self._row(row)) for row in range(self._rows)}
-        return {row: metrics for row, metrics in told.items() if metrics.pid or any(metrics.values())}
+        return {row: metrics for row, metrics in told.items() if any(metrics.values())}
 
     def _row(self, row: int) -> list[int]:
         return self._words[row * len(NAMES) : (row + 1) * len(NAMES)].tolist()

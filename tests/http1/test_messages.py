@@ -38,4 +38,5 @@ def test_fields_answer_as_a_list_of_pairs_does(pairs: list[tuple[bytes, bytes]],
     assert (name in fields, len(fields), list(fields)) == (bool(values), len(pairs), pairs)
     assert fields.repeated == (len({key for key, _ in pairs}) < len(pairs))
     replaced = fields.replaced(name, b"x")
+    assert (replaced == fields) == (list(replaced) == pairs) and fields != tuple(pairs)
     assert list(replaced) == [(name, b"x"), *(pair for pair in pairs if pair[0] != name)]

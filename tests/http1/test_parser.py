@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aiolsp.http1.limits import UNITS, Limits
@@ -201,5 +203,8 @@ def test_limits_are_checked_and_have_a_unit() -> None:
         for value in [*bad, 1.5] if isinstance(default, int) else bad:
             with pytest.raises(ValueError, match=limit):
                 Limits(**{limit: value})
+        least: dict[str, Any] = {limit: 1 if isinstance(default, int) else 0.001}
+        if limit != "max_head":  # more than max_target
+            assert Limits(**least) == Limits()._replace(**least)
     with pytest.raises(ValueError, match="max_target"):
         Limits(max_target=100, max_head=100)

@@ -29,6 +29,10 @@ def test_one_address_cannot_shut_out_the_others_but_a_unix_socket_has_none() -> 
     assert crowd.join("") and crowd.join("")
 
 
+def test_a_client_is_known_by_its_address_without_the_port() -> None:
+    assert [host_of(peer) for peer in PEERS] == ["192.0.2.1", "192.0.2.1", "::1", "", ""]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(PEERS), max_size=30))
 def test_when_all_have_left_nothing_is_left(peers: list[object]) -> None:
@@ -38,6 +42,7 @@ def test_when_all_have_left_nothing_is_left(peers: list[object]) -> None:
     for number, host in enumerate(hosts):
         of_its_address = hosts[: number + 1].count(host)
         assert crowd.join(host) == (number < 10 and (not host or of_its_address <= 3))
+    assert crowd.present == tally.in_all == len(peers)
     for host in hosts:
         crowd.leave(host)
     assert crowd.present == 0 and not tally._by_host

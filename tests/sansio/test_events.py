@@ -53,3 +53,8 @@ def test_a_line_is_told_in_one_printable_line(line: bytes) -> None:
     assert told.isprintable()
     assert told.endswith(" from 127.0.0.1:5")
     assert told.endswith("... from 127.0.0.1:5") or len(line) <= SHOWN
+
+
+def test_what_is_left_out_of_a_line_is_shown_by_dots() -> None:
+    assert line_came("::1", b"x" * SHOWN) == f"event: line '{'x' * SHOWN}' from ::1"
+    assert line_came("::1", b"x" * (SHOWN + 1)) == f"event: line '{'x' * SHOWN}'... from ::1"

@@ -31,6 +31,9 @@ def test_a_request_means_the_same_however_it_is_cut(data: bytes, places: list[in
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=600))
+@example(data=b".\r\n")
+@example(data=b"..\r\n")
+@example(data=b"a/b\r\n")
 def test_what_runs_is_a_plain_name_and_nothing_comes_of_what_follows(data: bytes) -> None:
     decisions = fed([data, b"again\r\n"])
     assert len(decisions) <= 1
@@ -64,4 +67,5 @@ def test_the_environment_is_three_variables() -> None:
 
 
 def test_the_log_tells_a_status_from_a_signal_and_escapes_the_name() -> None:
-    assert ended(b"a\xff", 3) == "a\\xff exited 3" and ended(b"a", -9) == "a killed by signal 9"
+    assert ended(b"a\xff", 3) == "a\\xff exited 3" and ended(b"a", 0) == "a exited 0"
+    assert ended(b"a", -9) == "a killed by signal 9"

@@ -59,6 +59,16 @@ def test_a_row_tells_what_its_worker_published_and_no_other() -> None:
     assert scoreboard.resume(0).values() == scoreboard.resume(2).values() == [0] * len(NAMES)
 
 
+def test_who_ends_leaves_what_it_has_counted_and_nothing_of_anybody_else_changes() -> None:
+    scoreboard = board()
+    full = Metrics(*range(1, len(NAMES) + 1)).values()
+    for row in range(ROWS):
+        scoreboard.publish(row, Metrics(*full))
+    scoreboard.vacate(1)
+    left = full[:COUNTERS] + [0] * (len(NAMES) - COUNTERS)
+    assert {row: metrics.values() for row, metrics in scoreboard.workers().items()} == {0: full, 1: left, 2: full}
+
+
 def test_processes_see_each_others_rows() -> None:
     with SharedMemory("memfd", memory_size(2)) as memory:
         scoreboard = Scoreboard(memory.buffer, 2)

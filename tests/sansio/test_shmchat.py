@@ -7,22 +7,22 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.sansio.chat import PATIENCE
+from aiolsp.sansio.chat import LINE_LIMIT, PATIENCE, TURN_LIMIT
 from aiolsp.sansio.shmchat import Seat
-from aiolsp.sansio.slots import CELL, SharedSlots, memory_size
+from aiolsp.sansio.slots import BATCH, CELL, SharedSlots, memory_size
 
 CELLS = 4
 
 
-def memory(slots: int) -> SharedSlots:
-    shared = SharedSlots(memoryview(bytearray(memory_size(slots, CELLS * CELL))), slots, CELLS * CELL)
+def memory(slots: int, cells: int = CELLS) -> SharedSlots:
+    shared = SharedSlots(memoryview(bytearray(memory_size(slots, cells * CELL))), slots, cells * CELL)
     for slot in range(slots):
         assert shared.take() == slot
     return shared
 
 
-def seats(count: int) -> list[Seat]:
-    shared = memory(count)
+def seats(count: int, cells: int = CELLS) -> list[Seat]:
+    shared = memory(count, cells)
     return [Seat(shared, slot) for slot in range(count)]
 
 
@@ -92,6 +92,20 @@ def test_the_end_of_one_who_is_waited_for_makes_room() -> None:
     first.said(lines(CELLS + 1), 0)
     shared.release(1)
     assert first.write(0) == [] and not first.held_up
+
+
+def test_one_turn_hears_several_speakers_up_to_a_bound_and_rings_itself_for_the_rest() -> None:
+    first, second, third = seats(3, cells=2 * BATCH)
+    first.said(b"short\n", 0)
+    second.said(b"too\n", 0)
+    assert third.hear() == (b"short\ntoo\n", 0, [])
+    longest = b"x" * LINE_LIMIT + b"\n"
+    first.said(longest * (BATCH + 1), 0)
+    second.said(b"after it\n", 0)
+    hearing = third.hear()
+    assert len(hearing.data) >= TURN_LIMIT and hearing.data == longest * BATCH and 2 in hearing.ring
+    hearing = third.hear()
+    assert hearing.data == b"after it\n" + longest and 2 not in hearing.ring
 
 
 @given(st.integers(2, 4), st.lists(st.integers(1, 3 * CELLS), max_size=8), st.integers(0, 1 << 30))

@@ -71,6 +71,26 @@ def test_of_many_addresses_few_are_taken_for_more_than_they_are() -> None:
     assert wrong < 100, "about 2000 * (2000 / COLUMNS)**2 = 30 are expected"
 
 
+class Hashed(str):
+    """An address with the *bits* of its hash."""
+
+    bits = 0
+
+    def __hash__(self) -> int:
+        return self.bits
+
+
+@pytest.mark.parametrize("row", range(ROWS))
+@pytest.mark.parametrize("bits", [0, -2, 1 << 32])
+def test_each_place_of_a_row_is_the_rows_own(row: int, bits: int) -> None:
+    workers, host = tallies(), Hashed("192.0.2.1")
+    host.bits = bits
+    assert workers[row].add(host) == 1
+    assert workers[row].in_all == 1 and workers[row].of("192.0.2.2") == 0
+    workers[0].vacate(row)
+    assert workers[row].in_all == workers[row].of(host) == 0
+
+
 def test_a_limit_in_all_holds_across_workers() -> None:
     workers = [Crowd(10, 4, tally) for tally in tallies(2)]
     admitted = [crowd.join("192.0.2.1") for crowd, _ in zip(itertools.cycle(workers), range(8), strict=False)]
