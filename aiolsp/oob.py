@@ -237,13 +237,19 @@ class OobClient:
                 pass
 
     async def _send(self, connection: socket.socket, part: Part) -> None:
-        rest = part.data
+        normal, urgent = part.pieces
+        await self._send_all(connection, normal, 0)
+        if urgent:
+            await writable(connection)
+            await self._send_all(connection, urgent, socket.MSG_OOB)
+        tell_sent(connection.fileno(), part)
+
+    async def _send_all(self, connection: socket.socket, rest: bytes, flags: int) -> None:
         while rest:
             try:
-                rest = rest[connection.send(rest, socket.MSG_OOB if part.urgent else 0) :]
+                rest = rest[connection.send(rest, flags) :]
             except BlockingIOError:
                 await writable(connection)
-        tell_sent(connection.fileno(), part)
 
 
 async def writable(connection: socket.socket) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -204,6 +205,25 @@ def test_the_client_sends_what_its_words_say(shell: Shell) -> None:
         assert client.wait() == 0
         server.stdout.wait_for("urgent b'x', its mark after 0 normal bytes")
         server.stdout.wait_for("end of stream after 4 normal bytes and 1 urgent byte")
+
+
+ASYNCIO_CLIENT = "from aiolsp.oob import OobClient; send = lambda parts: run(client.send(parts), loop={loop!r})"
+BLOCKING_CLIENT = "from aiolsp.blocking.oob import OobClient; send = lambda parts: client.send(parts)"
+
+
+def test_only_the_last_of_more_bytes_than_the_socket_takes_is_urgent(shell: Shell) -> None:
+    client = BLOCKING_CLIENT if shell.name == "blocking" else ASYNCIO_CLIENT.format(loop=shell.name)
+    with shell.server("oob") as server:
+        code = [
+            "from aiolsp.mechanisms.loop import run",
+            "from aiolsp.sansio.urgent import Part",
+            client,
+            f"client = OobClient({server.host!r}, {server.port})",
+            "send([Part(b'b' * 9_999_999 + b'Z', urgent=True), Part(b'c')])",
+        ]
+        subprocess.run([sys.executable, "-c", "\n".join(code)], check=True, capture_output=True, timeout=DEADLINE)
+        server.stdout.wait_for("end of stream after 10000000 normal bytes and 1 urgent byte")
+        server.stdout.wait_for("urgent b'Z', its mark after 9999999 normal bytes")
 
 
 def test_a_word_without_a_byte_is_a_usage_error(shell: Shell) -> None:

@@ -244,8 +244,19 @@ class OobClient:
                 pass
 
     def _send(self, connection: socket.socket, part: Part) -> None:
-        connection.sendall(part.data, socket.MSG_OOB if part.urgent else 0)
+        normal, urgent = part.pieces
+        connection.sendall(normal)
+        if urgent:
+            writable(connection)
+            connection.sendall(urgent, socket.MSG_OOB)
         tell_sent(connection.fileno(), part)
+
+
+def writable(connection: socket.socket) -> None:
+    """Wait until the send buffer has room."""
+    poller = select.poll()
+    poller.register(connection, select.POLLOUT)
+    poller.poll()
 
 
 def tell_sent(fd: int, part: Part) -> None:

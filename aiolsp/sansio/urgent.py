@@ -7,6 +7,7 @@ Facts (tcp(7), RFC 9293 section 3.8.5, RFC 6093; tried on this kernel, see tests
       one. Of ``abc`` sent urgent, ``a`` and ``b`` are normal bytes and ``c`` is taken out of the stream.
     - The place it stood at is the mark. A read never crosses the mark, it stops there; SIOCATMARK then says yes.
     - The urgent byte is announced, and can be taken, before the normal bytes in front of it have been read.
+    - A send that the socket takes in part makes the last byte of that part urgent, too.
     - There is one mark. When the next urgent byte comes, the older mark is forgotten. If reading stood at that mark
       and the older byte was not taken, the byte is gone. If reading had not come that far, it turns into a normal byte.
 Consequence
@@ -24,6 +25,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WHOLE = 1024
+"""Bytes that a socket takes in one go when it is writable: poll(2) says so of one with a third of its buffer free."""
+
 SHOWN = 64
 """Bytes of one piece that a report shows; longer pieces are cut off there, since a report is for people."""
 
@@ -34,6 +38,12 @@ class Part:
 
     data: bytes
     urgent: bool = False
+
+    @property
+    def pieces(self) -> tuple[bytes, bytes]:
+        """What is sent as normal bytes, and then, whole, what is sent urgent; either may be empty."""
+        end = max(0, len(self.data) - WHOLE) if self.urgent else len(self.data)
+        return self.data[:end], self.data[end:]
 
 
 def parse_part(text: str) -> Part:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.sansio.urgent import SHOWN, Part, UrgentStream, parse_part, show
+from aiolsp.sansio.urgent import SHOWN, WHOLE, Part, UrgentStream, parse_part, show
 
 
 def test_the_books_exchange_is_reported_in_stream_order() -> None:
@@ -181,3 +181,16 @@ def test_whatever_is_shown_fits_a_line(data: bytes) -> None:
 def test_a_long_piece_is_cut_off_in_the_report() -> None:
     assert show(b"x" * SHOWN) == repr(b"x" * SHOWN)
     assert show(b"x" * 1000) == f"{b'x' * SHOWN!r}... (1000 bytes)"
+
+
+@pytest.mark.parametrize(
+    ("part", "pieces"),
+    [
+        (Part(b"abc"), (b"abc", b"")),
+        (Part(b"abc", urgent=True), (b"", b"abc")),
+        (Part(b"a" * 5000), (b"a" * 5000, b"")),
+        (Part(b"a" * 5000, urgent=True), (b"a" * (5000 - WHOLE), b"a" * WHOLE)),
+    ],
+)
+def test_what_is_sent_urgent_is_no_more_than_a_socket_takes_whole(part: Part, pieces: tuple[bytes, bytes]) -> None:
+    assert part.pieces == pieces
