@@ -144,15 +144,19 @@ def write(path: str, text: str) -> None:
 
 
 def _terminated(number: int, frame: object) -> NoReturn:
+    if number == signal.SIGHUP:  # a terminal that is closed sends it again, while everything ends
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt  # what ends a lab ends its server too: SIGTERM must pass every ``finally``, as Ctrl-C does
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lab that the command line names; the exit status."""
     words = sys.argv[1:] if argv is None else argv
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup(1)
+            signal.signal(number, _terminated)
     if words and words[0] in COMMANDS:
         return COMMANDS[words[0]](words[1:])
-    signal.signal(signal.SIGTERM, _terminated)
     return execute(lab_parser(), words, run)
 
 

@@ -216,14 +216,15 @@ class Stage:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """SIGINT and SIGTERM are acted on after the block: an exception of theirs is lost in the hooks of fork(2)."""
+    """Signals that end a lab are acted on after the block: an exception of theirs is lost in the hooks of fork(2)."""
     if threading.current_thread() is not threading.main_thread():  # where no handler runs
         yield
         return
     came: list[int] = []
     handlers = {
         number: signal.signal(number, lambda received, _: came.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # which a child inherits, and a handler it does not
     }
     try:
         yield

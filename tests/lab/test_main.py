@@ -109,7 +109,7 @@ def test_what_cannot_be_had_is_one_line_and_status_2(options: list[str], said: s
     assert said in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_lab_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path, number: int) -> None:
     with running("idle", home=tmp_path) as process:
         wait_until(lambda: bool(processes_with(f"{tmp_path}/aiolsp-lab-")), "a server has been started")
