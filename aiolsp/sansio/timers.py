@@ -12,14 +12,19 @@ Consequence
     Of the book's three structures, the heap (p. 213) pays O(log n) for the constant case as well, and cannot cancel
     from the middle without a search or a dead entry. The wheel (p. 206) is O(1) but rounds deadlines to its slots. The
     ascending list is exact, cancels in O(1), and adds in O(1) where it searches from the end at which the place is.
+    But whoever can choose among timeouts chooses the other end: one byte on each of 8,000 idle connections, the latest
+    first, made their deadlines 10 s out of 75, and kept a web server's loop for 0.6 s.
 Decision
-    A doubly linked list, searched from the tail. Equal deadlines keep the order in which they were added.
+    A doubly linked list, searched from the tail, or, where that would pass timers of other seconds, from the last timer
+    of the same second or of one before: an index has that one for each second, as a wheel has slots (but the list
+    decides). Equal deadlines keep the order in which they were added.
     Activity postpones lazily: a connection stores ``last_activity = now`` and does not touch the list. When its
     `IdleTimer` comes due, `tick` asks for the real deadline, and puts the timer back there instead of reporting it.
     (Storing lazily and also moving the node to the tail would break the order: the head would no longer be the first.)
 Price
-    Timers of mixed timeouts cost O(n) to add. So does putting back a timer past those that were active after it:
-    `tick` puts back all it finds in one merge, so that n of them at once cost O(n log n), not O(n^2).
+    The index, 0.2 us for each timer that comes or goes. Timers of mixed timeouts cost a look-up for each second between
+    theirs and the one before, SPAN at the most, and a search among those of one second. `tick` puts back all it finds
+    in one merge, so that n of them at once cost O(n log n).
 
 The C++ original searches from the head, so that the constant timeout is its worst case, O(n) for each connection; and
 on activity it calls add_timer for a timer already in the list (p. 203) instead of adjust_timer, which leaves the list
@@ -33,6 +38,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from operator import attrgetter
+
+SPAN = 128
+"""Seconds before a deadline in which the index looks for another: the usual timeouts of a server are below that."""
 
 
 class Timer:
@@ -87,6 +95,8 @@ class SortedTimerList:
     def __init__(self) -> None:
         self._head: Timer | None = None
         self._tail: Timer | None = None
+        self._last_of: dict[int, Timer] = {}
+        """The last timer of each second that has any."""
         self._length = 0
 
     def __len__(self) -> int:
@@ -159,6 +169,9 @@ class SortedTimerList:
 
     def _insert(self, timer: Timer, place: Timer | None) -> Timer | None:
         """Link *timer* behind the first node, from *place* towards the head, that is not later; return that node."""
+        second = int(timer.deadline)
+        if place is not None and int(place.deadline) > second:
+            place = self._near(second, place)
         while place is not None and place.deadline > timer.deadline:
             place = place._previous
         following = self._head if place is None else place._next
@@ -171,11 +184,30 @@ class SortedTimerList:
             self._tail = timer
         else:
             following._previous = timer
+        if following is None or int(following.deadline) > second:
+            self._last_of[second] = timer
         self._length += 1
+        return place
+
+    def _near(self, second: int, place: Timer) -> Timer | None:
+        """The last node of *second*, or of one before that has any, or None; *place*, which is later, if not known."""
+        assert self._head is not None
+        first = int(self._head.deadline)
+        if first > second:
+            return None
+        for earlier in range(second, max(first, second - SPAN) - 1, -1):
+            if earlier in self._last_of:
+                return self._last_of[earlier]
         return place
 
     def _unlink(self, timer: Timer) -> None:
         previous, following = timer._previous, timer._next
+        second = int(timer.deadline)
+        if self._last_of[second] is timer:
+            if previous is not None and int(previous.deadline) == second:
+                self._last_of[second] = previous
+            else:
+                del self._last_of[second]
         if previous is None:
             self._head = following
         else:

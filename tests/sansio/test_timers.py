@@ -27,6 +27,7 @@ def linked(timers: SortedTimerList) -> list[Timer]:
         backward.append(timer)
         timer = timer._previous
     assert backward[::-1] == forward
+    assert timers._last_of == {int(timer.deadline): timer for timer in forward}
     assert len(timers) == len(forward)
     return forward
 
@@ -190,6 +191,30 @@ def test_a_constant_timeout_is_added_without_a_search() -> None:
     for now in range(1000):
         timers.add(Timer(Compared(now + 75), nothing))
     assert Compared.count <= 1000
+
+
+@pytest.mark.parametrize("latest_first", [True, False])
+def test_many_deadlines_that_come_nearer_are_moved_without_a_search(latest_first: bool) -> None:
+    """As many clients may have it that were idle and begin to send, in any order."""
+    timers = SortedTimerList()
+    idle = [Timer(Compared(number / 100 + 75), nothing) for number in range(3000)]
+    for timer in idle:
+        timers.add(timer)
+    Compared.count = 0
+    for number, timer in enumerate(reversed(idle) if latest_first else idle):
+        timers.adjust(timer, Compared(number / 1000 + 40 + 15 * (number % 2)))  # a short one and a longer one in turn
+    assert Compared.count < 10_000
+    deadlines = [timer.deadline for timer in linked(timers)]
+    assert deadlines == sorted(deadlines)
+
+
+def test_a_deadline_far_from_all_others_finds_its_place() -> None:
+    timers = SortedTimerList()
+    deadlines = [1.0, 1e9, 1e6, 5e8, 1e300, 2.0, -7.5, -0.5, 0.5, 1e6 + 1000]
+    for deadline in deadlines:
+        timers.add(Timer(deadline, nothing))
+    assert [timer.deadline for timer in linked(timers)] == sorted(deadlines)
+    assert len(timers.tick(math.inf)) == len(deadlines) and not linked(timers)
 
 
 def test_activity_of_all_postpones_all_in_one_walk() -> None:
