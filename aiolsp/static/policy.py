@@ -59,6 +59,8 @@ class Policy(_Policy):
                 raise ValueError(f"the server sets {name.decode('ascii')} itself")
         if made.cache_control is not None:
             check_field(b"Cache-Control", made.cache_control)
+            if any(name.lower() == b"cache-control" for name, _ in made.headers):
+                raise ValueError("Cache-Control is given twice: for files, and for all answers")
         for name in (made.index_page, made.not_found_page):
             if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
                 raise ValueError(f"not the name of a file: {name!r}")

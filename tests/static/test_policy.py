@@ -26,6 +26,7 @@ def test_nothing_is_opened_up_unless_asked_for() -> None:
         {"headers": ((b"Content-Type", b"text/plain"),)},
         {"headers": ((b"ETag", b'"one for all"'),)},
         {"cache_control": b"no-store\n"},
+        {"cache_control": b"max-age=9", "headers": ((b"cache-control", b"no-store"),)},
         {"index_page": b""},
         {"index_page": b".."},
         {"index_page": b"../secret"},
