@@ -107,7 +107,12 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
     add("--cache-valid", type=some, metavar="S", help="how long a file counts unchecked, if the disk answers (1)")
     add("--status", type=_page, metavar="PATH", help="metrics at this path, for this machine only; not logged")
     add("--health", type=_page, metavar="PATH", help="200 at this path, 503 while it stops; both hide such a file")
-    add("--grace", type=some, metavar="S", help="time to finish what is in flight at SIGTERM or SIGHUP (10)")
+    add(
+        "--grace",
+        type=some,
+        metavar="S",
+        help="time to finish what is in flight at SIGTERM or SIGHUP (10); a second SIGTERM cuts it",
+    )
 
 
 def _add_programs(parser: argparse.ArgumentParser) -> None:
