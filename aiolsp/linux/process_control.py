@@ -38,16 +38,19 @@ def kill_orphans(known: Container[int]) -> list[int]:
 
     They are ours to reap (`adopt_orphans`). What the children that are *known* have started is left alone, as long as
     the leader of its session is a child of theirs: ``(work &)`` in a shell makes an orphan, and its group is that of
-    the shell. What has left its session too might be anybody's, and is killed.
+    the shell. What has left its session too might be anybody's, and is killed. What has become another user's (setuid)
+    cannot be killed, and is not returned.
     """
+    killed: list[int] = []
     strangers = [pid for pid in children() if pid not in known and _parent(os.getsid(pid)) not in known]
     for pid in strangers:
-        with suppress(ProcessLookupError):
+        with suppress(PermissionError):
             group = os.getpgid(pid)
             if group != os.getpgrp():
                 os.killpg(group, signal.SIGKILL)
             os.kill(pid, signal.SIGKILL)
-    return strangers
+            killed.append(pid)
+    return killed
 
 
 def reap_orphans(known: Container[int]) -> None:

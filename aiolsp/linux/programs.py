@@ -18,8 +18,9 @@ Decision
     rest. Starting takes 1 to 3 ms: an event loop calls it in a thread.
 Price
     A program that leaves its group (setsid twice, as daemons do) lives on, without a pipe that anybody reads; in a pool
-    of processes until one of them ends, since nobody can tell then whose it was. Whoever may write to the directory may
-    exchange a program between `find` and `start`; he could have put it there at once.
+    of processes until one of them ends, since nobody can tell then whose it was. One that has become another user's
+    (setuid) cannot be killed, and runs to its end. Whoever may write to the directory may exchange a program between
+    `find` and `start`; he could have put it there at once.
 """
 
 from __future__ import annotations
@@ -158,9 +159,9 @@ class RunningProgram:
         return self._pidfd.fileno()
 
     def kill(self) -> None:
-        """SIGKILL to all of its group; nothing once it was finished."""
+        """SIGKILL to all of its group that are ours to kill; nothing once it was finished."""
         if self._popen.returncode is None:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def finish(self) -> int:

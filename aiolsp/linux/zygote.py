@@ -192,8 +192,10 @@ class _Forker:
         except BaseException:
             traceback.print_exc()
         finally:
-            self._end()
-            os._exit(status)
+            try:
+                self._end()
+            finally:
+                os._exit(status)
 
     def _serve(self) -> None:
         poller = select.poll()
@@ -275,9 +277,7 @@ class _Forker:
 
     def _end(self) -> None:
         """Kill and reap all that is left; what the dead had started falls to us and is killed in the next round."""
-        self._tokens.clear()
-        while children():
-            kill_orphans(self._tokens)
+        while kill_orphans(()):
             os.waitid(os.P_ALL, 0, os.WEXITED)
 
 

@@ -140,6 +140,18 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children(folder: Path
     program.kill()  # finished: its number may be another's
 
 
+def test_a_program_that_may_not_be_killed_is_waited_for(
+    folder: Path, directory: ProgramDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_users(group: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "killpg", another_users)
+    program = directory.start(write_program(folder, "setuid", "#!/bin/sh\nexit 3\n"), ENVIRONMENT)
+    program.kill()
+    assert program.finish() == 3
+
+
 def test_without_a_descriptor_to_hold_it_by_a_program_is_killed(
     folder: Path, directory: ProgramDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,6 +234,28 @@ signal.pause()
         parent.kill()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to have programs of another user")
+def test_what_has_become_another_users_is_left_alone_and_does_no_harm() -> None:
+    script = """
+os.setresuid(54321, 54321, 0)
+
+def target(payload, descriptors):
+    os.setresuid(0, 0, 0)
+    null = subprocess.DEVNULL
+    say(subprocess.Popen(["sleep", "1000"], start_new_session=True, stdout=null, stderr=null).pid)
+
+zygote = Zygote(target)
+for _ in range(2):
+    zygote.spawn()
+    assert await_news(zygote, Exited).status == 0
+zygote.close()
+"""
+    programs = [int(pid) for pid in run(script).split()]
+    assert len(programs) == 2
+    for pid in programs:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_children_die_with_a_zygote_that_is_killed_and_the_parent_is_told() -> None:
     parent = started(
         """
