@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -45,6 +46,30 @@ def test_a_load_does_its_work_again_and_again(name: str) -> None:
             assert outcome.units == outcome.done > 0 and not outcome.failed
             assert outcome.latency.count and outcome.elapsed >= SECONDS * 0.9e9
             assert {"rate", "p50", "p99", "cpu", "server busy"} <= set(outcome.figures())
+
+
+LATE = """
+import selectors, socket, time
+late = 1.0
+waiting, listener = selectors.DefaultSelector(), socket.create_server(("127.0.0.1", 0))
+waiting.register(listener, selectors.EVENT_READ)
+print("listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+while True:
+    for key, _ in waiting.select():
+        if key.fileobj is listener:
+            waiting.register(listener.accept()[0], selectors.EVENT_READ)
+        else:
+            time.sleep(late)
+            late = 0.0
+            waiting.unregister(key.fileobj)
+            key.fileobj.close()
+"""
+"""A server that is late to close its first connection."""
+
+
+def test_a_connection_that_is_closed_late_is_not_one_of_the_next() -> None:
+    with Server([sys.executable, "-c", LATE], "late") as server:
+        assert server.memory_per_connection(3) >= 0
 
 
 def test_timers_are_touched_and_then_expire_each_once() -> None:
