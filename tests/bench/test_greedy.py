@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,9 @@ import pytest
 
 import greedy
 from greedy import ALLOCATOR, Outcome
-from load.attacks import ATTACKS, Attack, yield_to_others
+from harness import DEADLINE
+from load import attacks
+from load.attacks import ATTACKS, Attack, Steps, yield_to_others
 from versus.programs import SHELLS
 
 HEADS = ATTACKS[0]
@@ -104,6 +109,33 @@ def test_a_server_is_attacked_and_honest_clients_are_counted(
     assert outcome.answers and not outcome.failed and outcome.pace > 0 and outcome.quiet and outcome.beside
     assert outcome.kernel > 100_000, "an answer at least that nobody reads"
     assert os.sched_getaffinity(0) == processors
+
+
+def test_attackers_have_taken_a_step_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks, "yield_to_others", lambda _: None)
+    ours, theirs = multiprocessing.Pipe()
+    taken: list[int] = []
+
+    def steps(*_: object) -> Steps:
+        for number in itertools.count():
+            may_step.wait(DEADLINE)
+            taken.append(number)
+            yield
+
+    may_step = threading.Event()
+    attacking = threading.Thread(target=attacks.run, args=(replace(HEADS, steps=steps), ("", 0), theirs))
+    attacking.start()
+    try:
+        assert not ours.poll(0.05)
+        may_step.set()
+        assert ours.recv() == "begun" and taken
+        ours.send("enough")
+        assert ours.recv() > 0
+    finally:
+        ours.close()
+        may_step.set()
+        attacking.join(DEADLINE)
+        theirs.close()
 
 
 def test_attackers_come_last_on_their_processor() -> None:
