@@ -18,6 +18,7 @@ PROGRAMS = {
     "status": "#!/bin/sh\necho half; echo complaint >&2; exit 3\n",
     "silent": "#!/bin/sh\n",
     "large": f"#!{sys.executable} -I\nimport os\nfor _ in range(24): os.write(1, bytes(1 << 20))\n",
+    "pipeful": "#!/bin/sh\nexec head -c 65536 /dev/zero\n",
     "endless": "#!/bin/sh\nsleep 1000 &\necho $$ $!\nwait\n",
     "stubborn": "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 1000 &\necho $$ $!\nwait; wait\n",
     "daemon": "#!/bin/sh\nsetsid sleep 1000 &\nwhile ! kill -0 -$! 2>/dev/null; do :; done\necho $!\n",

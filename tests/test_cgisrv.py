@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 
 import faults
+from aiolsp.blocking import cgisrv as twin
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.linux.places import Places
+from aiolsp.linux.programs import ProgramDirectory
 from cgiasking import ask, asking, check, write_programs
 from escaping import PROGRAM_NAMES, make_programs, targets
 from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end
@@ -172,6 +175,51 @@ def test_an_event_of_a_closed_descriptor_does_not_go_to_the_next_of_its_number(c
             newcomer.sendall(b"slow\r\n")
             assert receive_to_end(peer) == b"late\n"
             assert receive_to_end(second) == receive_to_end(newcomer) == b"begin\nend\n"
+
+
+def test_a_client_that_reads_slowly_does_not_stop_the_watch_of_one_with_the_number_of_its_pipe(cgi_dir: Path) -> None:
+    def turn() -> None:
+        for fd, events in serving._poller.poll(DEADLINE):
+            if fd in serving._callbacks:
+                serving._callbacks[fd](events)
+
+    with ExitStack() as stack:
+        directory, places = stack.enter_context(ProgramDirectory(cgi_dir)), stack.enter_context(Places(1))
+        serving = stack.enter_context(twin.CgiServer(directory, places))
+        client, accepted = small_pair()
+        stack.enter_context(client)
+        serving.add(accepted, client.getsockname())
+        (slow,) = serving.connections
+        client.sendall(b"pipeful\r\n")
+        while slow._program is None:
+            turn()
+        pipe = slow._pipe
+        while not slow._closing:
+            turn()
+        one, other = socket.socketpair()
+        stack.enter_context(other)
+        if (number := one.detach()) != pipe:
+            os.dup2(number, pipe)
+            os.close(number)
+        serving.add(socket.socket(fileno=pipe), ("newcomer", 0))
+        before = len(slow._unsent)
+        while len(slow._unsent) in (0, before):
+            client.recv(1024)
+            turn()
+        assert pipe in serving._callbacks
+
+
+def small_pair() -> tuple[socket.socket, socket.socket]:
+    """A client and what was accepted, non-blocking, between which little is on its way."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(DEADLINE)
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    accepted.setblocking(False)
+    return client, accepted
 
 
 # Bounds

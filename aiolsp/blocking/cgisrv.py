@@ -290,12 +290,9 @@ class CgiConnection:
 
     def _rest(self) -> bytes:
         """What is in the pipe, which is closed with that."""
-        try:
-            return os.read(self._pipe, fcntl.fcntl(self._pipe, fcntl.F_GETPIPE_SZ))
-        except BlockingIOError:
-            return b""
-        finally:
-            os.close(self._pipe)
+        with open(self._pipe, "rb", buffering=0) as pipe:
+            self._pipe = -1  # the number is soon another's
+            return pipe.read(fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)) or b""
 
     def _receive(self, events: int) -> None:
         try:
