@@ -69,6 +69,16 @@ def test_a_full_socket_is_no_error_and_the_rest_follows(
     assert got == path.read_bytes()
 
 
+def test_a_socket_that_was_full_before_takes_nothing_and_says_so(
+    pair: tuple[socket.socket, socket.socket], whole: FileSlice
+) -> None:
+    left = whole
+    while (progress := send_file(pair[0].fileno(), left, whole.length)).sent:
+        assert progress.rest is not None
+        left = progress.rest
+    assert progress == (0, left, True)
+
+
 def test_no_more_than_the_limit_is_sent(pair: tuple[socket.socket, socket.socket], whole: FileSlice) -> None:
     progress = send_file(pair[0].fileno(), whole, 100)
     assert progress == (100, whole._replace(offset=100, length=whole.length - 100), False)
