@@ -50,6 +50,16 @@ def test_merging_is_the_same_as_recording_all(first: list[int], second: list[int
     assert merged.to_json() == histogram_of(first + second).to_json()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(latencies, st.integers(0, 3), max_size=20))
+def test_recording_many_is_the_same_as_recording_each(counts: dict[int, int]) -> None:
+    together = Histogram()
+    for value, count in counts.items():
+        together.record_many(value, count)
+    each = histogram_of([value for value, count in counts.items() for _ in range(count)])
+    assert together.to_json() == each.to_json()
+
+
 @settings(max_examples=30, deadline=None)
 @given(samples)
 def test_json_brings_the_same_histogram_back(values: list[int]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from load.histogram import Histogram
 from load.server_process import ServerTrouble
 from versus.group_loads import Expiry, Fanout
 from versus.loads import Datagrams, Exchange, Exchanges, PingPong, SocketLoad
@@ -101,13 +99,3 @@ def test_a_server_that_does_not_start_says_why() -> None:
     with pytest.raises(ServerTrouble, match="nobody did not start: no such file"):
         with Server(["/no/such/program"], "nobody"):
             pass
-
-
-def test_many_values_at_once_count_as_they_do_one_by_one() -> None:
-    together, apart, chance = Histogram(), Histogram(), random.Random(3)
-    for _ in range(200):
-        value, count = chance.randrange(1 << chance.randrange(1, 43)), chance.randrange(4)
-        together.record_many(value, count)
-        for _ in range(count):
-            apart.record(value)
-    assert together.to_json() == apart.to_json()

@@ -86,6 +86,23 @@ def test_a_run_without_trouble_has_a_clean_headline() -> None:
     assert summary.server_seconds_per_request == pytest.approx(0.002)
 
 
+def test_what_is_told_for_a_second_is_divided_by_the_length_of_the_run() -> None:
+    run = {"elapsed": 4 * SECOND, "processes": 2, "usable_processors": 2}
+    summary = summary_of(generator_seconds=2.0, server_seconds=1.0, **run)
+    assert (summary.seconds, summary.rate, summary.octets_per_second) == (4, 25, 250)
+    assert (summary.generator_share, summary.server_share) == (0.25, 0.25)
+
+
+def test_of_few_answers_few_lie_above_a_percentile() -> None:
+    latency = summary_of(good=1000).service
+    assert [latency.beyond(percent) for percent in (50, 99, 99.9, 99.99)] == [500, 10, 1, 0]
+
+
+def test_answers_that_came_too_late_or_not_at_all_are_told_apart() -> None:
+    assert summary_of(good=5, good_in_time=0).cautions == ("all 5 good answers came after the end: give it longer",)
+    assert summary_of(good=0, failed=3).cautions == ("no good answer came at all",)
+
+
 def test_bad_answers_are_not_in_the_rate_and_the_headline_is_not_clean() -> None:
     summary = summary_of(good=100, failed=25)
     assert summary.rate == 100 and summary.failures == {Failure.STATUS: 25} and summary.statuses == {200: 100, 503: 25}
@@ -106,6 +123,10 @@ def test_a_rate_that_was_not_reached_spoils_the_headline() -> None:
         summarize(plan, measured(open_loop=True, unsent=100))
     )
     assert summarize(plan, measured(open_loop=True, unsent=1)).cautions == ()
+    (half,) = summarize(plan, measured(good=200, elapsed=2 * SECOND, open_loop=True, unsent=200)).cautions
+    assert half.endswith("100/s of 200/s were sent, 200 requests never; the end was 1.00 s behind the plan")
+    (late,) = summarize(plan, measured(good=400, elapsed=8 * SECOND, open_loop=True, lag=2 * SECOND)).cautions
+    assert late.endswith("100/s of 200/s were sent; the end was 2.00 s behind the plan")
 
 
 def test_response_time_counts_from_the_moment_a_request_was_due() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from load.dispatch import Dispatcher
 from load.plan import Plan, Target
-from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule
+from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule, Share
 from load.stop import NEVER, StopRule
 from load.units import SECOND
 
@@ -53,6 +53,23 @@ def test_the_same_seed_gives_the_same_arrivals() -> None:
 def test_a_closed_loop_has_no_plan() -> None:
     schedule: Schedule = ClosedLoop()
     assert schedule.offsets() is None and schedule.rate is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from([ConstantRate(100), PoissonRate(100, seed=3)]), st.integers(1, 5))
+def test_all_shares_together_are_the_schedule(schedule: Schedule, of: int) -> None:
+    shares = [Share(schedule, index, of) for index in range(of)]
+    assert sum(share.rate or 0 for share in shares) == pytest.approx(100)
+    each = [share.offsets() for share in shares]
+    in_turn = [next(offsets) for _ in range(20) for offsets in each if offsets is not None]
+    assert in_turn == list(islice(schedule.offsets() or (), 20 * of))
+    names = [share.describe().rpartition(", ")[2] for share in shares]
+    assert names == [f"share {number} of {of}" for number in range(1, of + 1)]
+
+
+def test_a_share_of_a_closed_loop_is_one() -> None:
+    share = Share(ClosedLoop(), 1, 2)
+    assert share.offsets() is None and share.rate is None
 
 
 def test_a_stop_rule_needs_an_end() -> None:
