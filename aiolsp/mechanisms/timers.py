@@ -9,16 +9,18 @@ Facts (both loops, this kernel)
       less than 0.5 ms ahead is made at once. "Not due yet, so arm the same instant again" spins until the next
       millisecond: up to 700 calls were counted.
     - The stock loop is never early, and 0.1-1.2 ms late.
+    - Timers that were started at one time come due at one time: those of 7,500 clients that had begun a request and
+      did not go on were 0.4 s of answers, in one call.
     - A process that was stopped (SIGSTOP), frozen or starved finds its timers due and its sockets readable at once.
       uvloop calls timers before it looks at sockets; a wait of the stock loop that ends late reports none (PEP 475).
 Consequence
     Only the first deadline matters to the loop, and "due" needs a tolerance above the loop's grain. Who is timed out
-    for silence may have spoken long ago.
+    for silence may have spoken long ago. And one call may not do for all that is due.
 Decision
     `TimerDriver` keeps one ``call_at``, for the head of the list. It moves it only when the head gets earlier; a head
     that got later (cancelled, postponed) lets it fire in vain once. A timer is due within SLACK of the clock, so what
     is left after a tick is more than SLACK ahead: no instant is armed twice. A wake-up that is LATE lets the loop look
-    at its sockets first.
+    at its sockets first, and so does each MOST of timers that are due.
     *resolution* rounds the wake-ups up to a grid, so that many deadlines share one: for time-outs of seconds that
     nobody measures, 0.1 s means at most ten wake-ups a second however many connections there are.
 Price
@@ -33,7 +35,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from aiolsp.sansio.timers import SortedTimerList, Timer
+from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
 from aiolsp.tracing import trace
 
 SLACK = 0.001
@@ -130,7 +132,7 @@ class TimerDriver:
     def _fire(self) -> None:
         self._handle = None
         now = self._loop.time()
-        expired = self.timers.tick(now + SLACK)
+        expired = self.timers.tick(now + SLACK, MOST)
         if trace.on:
             late = f"{(now - self._wake_up) * 1000:+.2f}ms"
             trace.event("%", "fired", why=_outcome(expired), late=late, expired=len(expired), left=len(self.timers))
@@ -143,7 +145,13 @@ class TimerDriver:
             except Exception as error:
                 context = {"message": "a timer's callback raised", "exception": error}
                 self._loop.call_exception_handler(context)
-        self._arm()
+        if len(expired) < MOST or self._closed:
+            self._arm()
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._wake_up = now
+        self._handle = self._loop.call_soon(self._fire)
 
 
 def _outcome(expired: list[Timer]) -> str:

@@ -39,6 +39,9 @@ import math
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 
+MOST = 64
+"""Timers that a driver calls at a time before it has others go on, if each closes a connection in 0.05 ms: 3 ms."""
+
 SPAN = 128
 """Seconds before a deadline in which the index looks for another: the usual timeouts of a server are below that."""
 
@@ -142,14 +145,15 @@ class SortedTimerList:
         self._unlink(timer)
         return True
 
-    def tick(self, now: float) -> list[Timer]:
+    def tick(self, now: float, most: float = math.inf) -> list[Timer]:
         """Take out and return the timers whose deadline is *now* or before, earliest first; the caller calls them.
 
-        A timer whose owner was active since is put back at its later deadline and not returned.
+        No more than *most* of them: the others stay, and are due. A timer whose owner was active since is put back at
+        its later deadline and not returned.
         """
         expired: list[Timer] = []
         postponed: list[Timer] = []
-        while (timer := self._head) is not None and timer.deadline <= now:
+        while (timer := self._head) is not None and timer.deadline <= now and len(expired) < most:
             due = timer.due()
             self._unlink(timer)
             if due > now:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from aiolsp.mechanisms.timers import SLACK, TimerDriver
-from aiolsp.sansio.timers import IdleTimer, SortedTimerList, Timer
+from aiolsp.sansio.timers import MOST, IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
+from harness import DEADLINE
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -219,6 +220,40 @@ def test_a_wake_up_that_is_late_comes_after_what_could_be_read_meanwhile(
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
+
+
+def test_however_many_are_due_the_loop_looks_at_its_sockets_between_them(loop_factory: Factory) -> None:
+    count = 10 * MOST
+    fired: list[int] = []
+    seen: list[int] = []
+    ours, theirs = socket.socketpair()
+
+    def readable() -> None:
+        seen.append(len(fired))
+        ours.recv(1)
+        theirs.send(b"x")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        with TimerDriver() as driver:
+            now = driver.time()
+            for number in range(count):
+                driver.add(Timer(now + 0.01, lambda number=number: fired.append(number)))  # type: ignore[misc]
+            driver.add(Timer(now + 0.01, lambda: done.set_result(None)))
+            loop.add_reader(ours, readable)
+            theirs.send(b"x")
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await done
+            finally:
+                loop.remove_reader(ours)
+
+    with ours, theirs, asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    assert fired == list(range(count))
+    seen = [number for number in seen if number] + [count]
+    assert all(later - earlier <= 2 * MOST for earlier, later in zip([0, *seen], seen, strict=False))
 
 
 def test_the_trace_says_armed_moved_fired_and_how_late(by_hand: CountingLoop) -> None:

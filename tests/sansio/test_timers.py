@@ -167,6 +167,15 @@ def test_a_deadline_that_never_comes_is_refused(deadline: float) -> None:
     assert linked(timers) == [timer] and timer.deadline == 1.0
 
 
+def test_of_those_that_are_due_no_more_than_most_are_taken_out() -> None:
+    timers = SortedTimerList()
+    due = [Timer(number / 10, nothing) for number in range(10)]
+    for timer in due:
+        timers.add(timer)
+    assert timers.tick(0.75, 3) == due[:3] and timers.next_deadline() == 0.3
+    assert timers.tick(0.75, 100) == due[3:8] and linked(timers) == due[8:]
+
+
 def test_a_timer_is_due_at_its_deadline_and_not_before() -> None:
     timers, timer = SortedTimerList(), Timer(1.0, nothing)
     timers.add(timer)

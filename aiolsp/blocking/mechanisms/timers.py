@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.sansio.timers import SortedTimerList, Timer
+from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.timers")
@@ -161,13 +161,13 @@ class PollDriver:
             return None if self._wake_up == math.inf else max(0.0, self._wake_up - time.monotonic())
 
     def fire(self) -> None:
-        """After the wait: call what is due."""
+        """After the wait: call what is due, MOST at the most; the next wait does not last if that is not all."""
         with self._lock:
             now = time.monotonic()
             # A wake-up of -inf is of a caller that did not wait.
             self._held_up = not self._held_up and -math.inf < self._wake_up < now - LATE
             self._wake_up = -math.inf
-            expired = [] if self._held_up else self.timers.tick(now)
+            expired = [] if self._held_up else self.timers.tick(now, MOST)
         for timer in expired:
             _call(timer)
 

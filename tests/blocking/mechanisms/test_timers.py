@@ -16,7 +16,7 @@ import pytest
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.mechanisms.timers import LATE, AlarmDriver, PollDriver, poll_timeout
-from aiolsp.sansio.timers import IdleTimer, SortedTimerList, Timer
+from aiolsp.sansio.timers import MOST, IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
 from harness import DEADLINE
 
@@ -218,6 +218,18 @@ def test_a_callback_may_raise_cancel_another_or_add_itself_again(caplog: pytest.
         driver.add(timer)
     driver.fire()
     assert calls == ["first"] and again.active and "a timer's callback raised" in caplog.text
+
+
+def test_however_many_are_due_there_is_a_look_at_the_sockets_between_them() -> None:
+    driver, calls = PollDriver(lambda: None), list[int]()
+    now = driver.time()
+    for number in range(2 * MOST + 1):
+        driver.add(Timer(now, lambda number=number: calls.append(number)))  # type: ignore[misc]
+    counts = []
+    while driver.timeout() is not None:
+        driver.fire()
+        counts.append(len(calls))
+    assert counts == [MOST, 2 * MOST, 2 * MOST + 1] and calls == sorted(calls)
 
 
 def test_what_is_due_after_a_wait_that_was_late_fires_after_the_next_one() -> None:
