@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 DEADLINE = 40.0
 """Seconds that any single wait of a test may take before it counts as a hang; a busy machine needs far less."""
@@ -218,6 +220,18 @@ class Shell:
 
 
 SHELLS = tuple(Shell(name) for name in ("asyncio", "uvloop", "blocking"))
+
+
+def unused_port() -> int:
+    """A port that nobody has, of those that the kernel gives to nobody who does not ask for it (ip(7)).
+
+    For a server that is to be told its port: one that the kernel has just given may be given to another test's by then.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(1024, lowest)))
+            return int(probe.getsockname()[1])
 
 
 def receive_exactly(peer: socket.socket, count: int) -> bytes:

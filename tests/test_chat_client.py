@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ import pytest
 
 import faults
 from chatting import Reader, close, write
-from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_until
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_until, unused_port
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +104,7 @@ def test_a_client_that_is_rejected_says_what_it_was_told_and_ends(shell: Shell) 
 
 
 def test_a_client_without_a_server_says_so_in_one_line(shell: Shell) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    client = Process(shell.command("chat", "client", "--port", port))
+    client = Process(shell.command("chat", "client", "--port", unused_port()))
     assert client.wait() == 1
     assert re.fullmatch(r"[^\n]*refused[^\n]*\n", client.stderr.whole().lower())
 

@@ -41,7 +41,7 @@ from aiolsp.cli import (
 )
 from aiolsp.linux.listener import listen
 from aiolsp.mechanisms.loop import LOOPS
-from harness import DEADLINE, READY, Process, Shell, receive_exactly
+from harness import DEADLINE, READY, Process, Shell, receive_exactly, unused_port
 
 FULL = "/dev/full"
 """Every write to it fails for want of room (full(4))."""
@@ -377,9 +377,7 @@ CLOSED = [
 def test_a_server_whose_standard_streams_are_closed_serves_and_stops(
     shell: Shell, tmp_path: Path, words: str, question: bytes, answer: bytes, closed: str
 ) -> None:
-    [reserved] = listen("127.0.0.1", 0)
-    port = reserved.getsockname()[1]
-    reserved.close()
+    port = unused_port()
     program, role, *options = words.split()
     command = shell.command(program, role if role == "server" else "", *options, "--port", port)
     process = Process(["bash", "-c", f'exec "$@" {closed}', "bash", *command], cwd=tmp_path)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import faults
-from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_exactly, receive_to_end
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_exactly, receive_to_end, unused_port
 
 MIB = 1 << 20
 
@@ -286,8 +286,7 @@ def test_the_client_takes_a_terminal_and_leaves_it_blocking(shell: Shell, server
 
 @pytest.mark.parametrize("options", [[], ["--udp"]], ids=["tcp", "udp"])
 def test_a_client_without_a_server_says_so_in_one_line(shell: Shell, options: list[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = unused_port()
     client = Process(shell.command("echo", "client", "--port", port, *options), stdin=subprocess.PIPE)
     assert client.popen.stdin
     client.popen.stdin.write(b"anybody?\n")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aiolsp.linux import datagrams as module
 from aiolsp.linux.datagrams import MAX_DATAGRAM, TRIES, connect_datagrams, listen_both, take_line
 from aiolsp.linux.listener import ListenError, listen
-from harness import DEADLINE
+from harness import DEADLINE, unused_port
 
 
 @pytest.fixture
@@ -83,10 +83,7 @@ def test_the_search_for_a_port_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_connected_socket_hears_that_nobody_listens() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-        gone.bind(("127.0.0.1", 0))
-        port = gone.getsockname()[1]
-    with connect_datagrams("127.0.0.1", port) as connection:
+    with connect_datagrams("127.0.0.1", unused_port()) as connection:
         connection.settimeout(DEADLINE)
         connection.send(b"anybody?")
         with pytest.raises(ConnectionRefusedError):

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import aiolsp
-from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end
+from harness import DEADLINE, SHELLS, Process, Server, Shell, receive_to_end, unused_port
 from webclient import ask, exchange, read_reply, request, send_raw
 
 ASYNCIO = SHELLS[0]
@@ -41,8 +41,7 @@ def command(shell: Shell, *words: object) -> list[str]:
 
 
 def test_the_words_of_http_server_serve_the_current_directory(shell: Shell, site: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = unused_port()
     # Started elsewhere, it must still find the package, installed or not.
     env = {**os.environ, "PYTHONPATH": str(Path(aiolsp.__file__).parents[1])}
     for words, cwd in (([port], site), (["0", "-d", site, "-b", "127.0.0.1"], "/"), ([site, 0, "-p", "HTTP/1.1"], "/")):
