@@ -17,21 +17,24 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
+from itertools import product
 from statistics import median
 from typing import cast
 
 from aiolsp.blocking.mechanisms import intake as twin_intake
 from aiolsp.blocking.mechanisms import processes as twin_processes
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.cli import Parser, ready
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser, ready
 from aiolsp.linux.listener import Address, listen
 from aiolsp.mechanisms.intake import Intake
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.processes import ProcessPool
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.pool import ACCEPT
+from load.client import explain
+from load.interrupts import interruptible
 from load.options import positive_count
-from load.server_process import ServerProcess
+from load.server_process import ServerProcess, ServerTrouble
 
 SHELLS = ("asyncio", "uvloop", "blocking")
 
@@ -165,10 +168,16 @@ def main() -> int:
         return 0
     print(f"{options.connections} connections to {options.children} children, one by one and {TOGETHER} at once")
     print("shell     accept     wake-ups   p50 µs    p99 µs   least, most share    CPU µs")
-    for shell in SHELLS:
-        for accept in ACCEPT:
-            print(measure(shell, accept, options.connections, options.children), flush=True)
-    return 0
+    try:
+        with interruptible():
+            for shell, accept in product(SHELLS, ACCEPT):
+                print(measure(shell, accept, options.connections, options.children), flush=True)
+    except (ServerTrouble, OSError) as error:
+        print(f"accept_modes.py: {explain(error)}", file=sys.stderr)
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return EXIT_OK
 
 
 if __name__ == "__main__":

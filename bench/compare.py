@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
 from load import wrk
 from load.client import explain
+from load.interrupts import interruptible
 from load.options import positive_count, positive_duration
 from load.server_process import ServerTrouble, confined_to
 from load.units import SECOND
@@ -207,18 +207,6 @@ def processors() -> tuple[frozenset[int] | None, frozenset[int] | None]:
     """One processor for the servers and one for the generator; none for either when there is only one."""
     usable = sorted(os.sched_getaffinity(0))
     return (frozenset(usable[:1]), frozenset(usable[1:2])) if len(usable) > 1 else (None, None)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM both raise KeyboardInterrupt, even where a shell has let SIGINT be ignored."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def complain(message: str, status: int) -> int:

@@ -34,8 +34,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser
-from compare import interruptible
 from load.attacks import ATTACKS, SECONDS, Address, Attack, run, yield_to_others
+from load.interrupts import interruptible
 from load.machine import machine_record
 from load.options import positive_count
 from load.plan import Plan, Target

@@ -28,7 +28,8 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from aiolsp.cli import EXIT_FAILURE, EXIT_OK, Parser
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser
+from load.interrupts import interruptible
 from load.machine import machine_record
 from load.options import positive_count, positive_duration
 from load.server_process import ServerProcess, ServerTrouble
@@ -268,11 +269,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     try:
-        with TemporaryDirectory(prefix="soak-") as scratch:
+        with interruptible(), TemporaryDirectory(prefix="soak-") as scratch:
             outcome = Soak(options, Path(scratch, "site")).run(progress)
     except (ServerTrouble, OSError) as error:
         print(f"soak.py: {error}", file=sys.stderr)
         return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     faults = outcome.faults()
     print(*report(outcome), *faults, sep="\n")
     if options.json is not None:

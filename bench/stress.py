@@ -24,6 +24,7 @@ import json
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ from load.comparison import Comparison
 from load.find_max import best, find_max, search_json, search_report
 from load.from_files import compare_results, read_result
 from load.generator import Generator, open_generator
+from load.interrupts import interruptible
 from load.live import live_view
 from load.local_server import local_server
 from load.machine import machine_record
@@ -67,11 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["compare"]:
             return compare(compare_parser().parse_args(arguments[1:]))
         options = stress_parser().parse_args(arguments)
-        if options.url is not None:
-            return load(options, options.url)
-        if options.unix is not None or options.urls is not None:
+        if options.url is None and (options.unix is not None or options.urls is not None):
             raise UsageError("--unix and --urls need a URL, for the Host field")
-        with local_server() as url:
+        server = local_server() if options.url is None else nullcontext(options.url)
+        with interruptible(), server as url:
             return load(options, url)
     except (UsageError, LoopUnavailable, socket.gaierror) as error:
         return complain(explain(error), EXIT_USAGE)

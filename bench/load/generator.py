@@ -23,7 +23,7 @@ class Generator(Protocol):
     """Runs plans against one target, one at a time."""
 
     async def run(self, plan: Plan, observe: Observer | None = None) -> Measurement:
-        """Run *plan* to its end, or until SIGINT or SIGTERM; *observe* sees the counts meanwhile.
+        """Run *plan* to its end, or until a signal to stop; *observe* sees the counts meanwhile.
 
         It may differ in schedule, stop rule and warm-up from the plan that the generator was opened with.
         """

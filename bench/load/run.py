@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic_ns
 
+from aiolsp.mechanisms.signals import signals_held
 from load.client import Client
 from load.dispatch import Dispatcher
+from load.interrupts import stop_signals
 from load.measurement import Measurement, Sample
 from load.plan import Plan
 from load.record import Record
@@ -135,13 +137,16 @@ def _difference(first: Usage, last: Usage) -> float | None:
 
 @contextmanager
 def signals(interrupt: Callable[[], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the run with its figures; afterwards the handlers are gone."""
+    """The first SIGINT, SIGTERM or SIGHUP ends the run with its figures; afterwards all is as it was."""
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
+    before = {number: signal.getsignal(number) for number in stop_signals()}
+    for number in before:
         loop.add_signal_handler(number, interrupt)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        # The loop would leave SIGTERM to the system, which does not clean up.
+        with signals_held(*before):
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)

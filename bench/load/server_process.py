@@ -13,8 +13,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Self
+
+from load.interrupts import uninterrupted
 
 PATIENCE = 15
 """Seconds a server may take to be ready, and to stop."""
@@ -43,15 +45,19 @@ class ServerProcess:
     def __enter__(self) -> Self:
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         try:
-            with confined_to(self._processors):
-                # Its own session: Ctrl-C on the terminal is for the generator, which then stops the server itself.
-                self._popen = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._output,
-                    stderr=self._errors,
-                    start_new_session=True,
-                )
+            with ExitStack() as stack:
+                # Popen waits for the new process, which would be left to itself if an interrupt came meanwhile.
+                with uninterrupted(), confined_to(self._processors):
+                    # Its own session: Ctrl-C on the terminal is for the generator, which then stops the server itself.
+                    self._popen = subprocess.Popen(
+                        self._command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=self._output,
+                        stderr=self._errors,
+                        start_new_session=True,
+                    )
+                    stack.callback(self.__exit__)
+                stack.pop_all()
         except OSError as error:
             self._close_files()
             raise ServerTrouble(f"{self._name} did not start: {(error.strerror or str(error)).lower()}") from None

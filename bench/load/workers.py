@@ -4,7 +4,7 @@ Facts. One event loop fills one processor, so a generator in one process measure
 Percentiles of parts cannot be averaged; histograms can be added. CLOCK_MONOTONIC is one clock for all processes of a
 machine (clock_gettime(2)). Decision: each worker gets its share of connections and of the plan - every N-th request,
 so that together they send what one would - all begin at the same instant, and whole records come back to be merged.
-Workers are spawned, not forked, for the parent has threads and a loop. They block SIGINT and SIGTERM: who is asked to
+Workers are spawned, not forked, for the parent has threads and a loop. They block what stops programs: who is asked to
 stop is the parent, which tells them by the pipe, and a parent that is gone reads as an end of file. Price: about half
 a second until all of them are there.
 
@@ -26,6 +26,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from time import monotonic_ns
@@ -33,6 +34,7 @@ from typing import Any, Self
 
 from aiolsp.mechanisms.loop import run
 from load.generator import LocalGenerator
+from load.interrupts import stop_signals
 from load.measurement import Measurement, Sample, merge_workers
 from load.plan import Plan, share
 from load.run import Observer, signals
@@ -64,6 +66,8 @@ class WorkerPool:
 
     async def __aenter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
+        # It unblocks SIGINT and SIGTERM when it has started, and would do so as part of starting the first worker.
+        resource_tracker.ensure_running()
         for index in range(self._count):
             ours, theirs = context.Pipe()
             part = share(self._plan, index, self._count)
@@ -162,7 +166,7 @@ def _add_reader(pipe: Connection, callback: Callable[[], None]) -> None:
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
     # A child inherits the mask (signal(7)): Ctrl-C on the terminal then reaches the parent only.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
         yield
     finally:

@@ -1,0 +1,104 @@
+"""Whatever signal ends a program of bench/, and whenever it comes: nothing that was started is left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aiolsp.mechanisms.loop import run
+from faults import wait_until
+from harness import DEADLINE, Process
+from load.interrupts import interruptible, stop_signals, uninterrupted
+from load.run import signals
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+Ours = Callable[[str], list[str]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_to_stop_interrupts(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(number)
+        pytest.fail("not interrupted")
+    assert signal.getsignal(number) is before
+
+
+def test_what_nohup_has_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            signal.raise_signal(signal.SIGHUP)
+            assert stop_signals() == (signal.SIGINT, signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_waits_until_what_is_started_is_known() -> None:
+    known = False
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            known = True
+        pytest.fail("not interrupted")
+    assert known
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_signal_between_two_runs_still_interrupts(loop: str) -> None:
+    """A run has handlers of its own, and the loop puts the system's in the place of what was there before."""
+
+    async def two_runs() -> None:
+        for _ in range(2):
+            with signals(lambda: None):
+                await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(DEADLINE)
+
+    handled: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: handled.append(number))
+    try:
+        with interruptible(), pytest.raises(KeyboardInterrupt):
+            run(two_runs(), loop=loop)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL and not handled
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "words",
+    [["stress.py", "-d", "60s", "--warmup", "60s", "-c", "2"], ["soak.py", "--duration", "60s"]],
+    ids=lambda it: it[0],
+)
+def test_no_server_and_no_directory_are_left(ours: Ours, tmp_path: Path, words: list[str], number: int) -> None:
+    process = Process(
+        [sys.executable, str(BENCH / words[0]), *words[1:]],
+        env={"TMPDIR": str(tmp_path), "PYTHONPATH": str(BENCH.parent)},
+    )
+    try:
+        wait_until(lambda: bool(ours(str(tmp_path))), "the server is there")
+        process.send_signal(number)
+        process.wait(DEADLINE)
+    finally:
+        process.kill()
+    assert not list(tmp_path.iterdir()) and not ours(str(tmp_path))
+
+
+def test_no_server_of_the_accept_modes_is_left() -> None:
+    process = Process([sys.executable, str(BENCH / "accept_modes.py"), "--connections", "100000", "--children", "2"])
+    try:
+        wait_until(lambda: bool(psutil.Process(process.pid).children()), "a server is there")
+        servers = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 130
+    finally:
+        process.kill()
+    assert not psutil.wait_procs(servers, DEADLINE)[1]
