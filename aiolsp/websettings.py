@@ -111,7 +111,7 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
         "--grace",
         type=some,
         metavar="S",
-        help="time to finish what is in flight at SIGTERM or SIGHUP (10); a second SIGTERM cuts it",
+        help="time to finish what is in flight at SIGTERM or SIGHUP (10); a second SIGTERM cuts",
     )
 
 
