@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import logging
 import os
 import select
@@ -237,7 +238,8 @@ def flush_stdout() -> None:
 def _fill_standard_streams() -> None:
     """Open /dev/null where a shell closed a standard stream (``>&-``): a socket in its place would be taken for it.
 
-    uvloop aborts the process when it closes such a socket.
+    uvloop aborts the process when it closes such a socket. And what the locale cannot write, as the name of a directory
+    in another's, is escaped, as on stderr: it must not end who only says that he serves it.
     """
     for fd in range(3):
         try:
@@ -248,6 +250,8 @@ def _fill_standard_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _open_trace(options: argparse.Namespace) -> None:

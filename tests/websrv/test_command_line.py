@@ -248,6 +248,18 @@ def test_a_person_at_a_terminal_sees_the_requests(shell: Shell, site: Path) -> N
         os.close(master)
 
 
+def test_a_directory_is_served_whose_name_the_locale_cannot_write(shell: Shell, tmp_path: Path) -> None:
+    site = tmp_path / os.fsdecode("文".encode() + b"\xff")
+    site.mkdir()
+    server = Server(command(shell, site, "--port", "0"), env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    try:
+        assert ask(server, "/").status == 200
+        server.stdout.wait_for(r"/\\u6587\\udcff; Ctrl-C stops it")
+        server.stop()
+    finally:
+        server.kill()
+
+
 def test_a_server_whose_log_nobody_reads_serves_on_and_ends(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("file")
     reader, writer = os.pipe()
