@@ -33,7 +33,6 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _NO_NAMES = frozenset({b"", b".", b".."})
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE})
-_REFUSED = frozenset({errno.EACCES, errno.EPERM})
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -126,12 +125,13 @@ def _missing() -> FileNotFoundError:
 
 
 def _raise_plain(error: OSError) -> NoReturn:
-    """Raise *error* as one of the kinds that callers tell apart, without the name that os.open puts into it."""
+    """Raise *error* as one of the kinds that callers tell apart, without the name that os.open puts into it.
+
+    OSError makes a PermissionError of EACCES and EPERM by itself (PEP 3151).
+    """
     number = error.errno or errno.EIO
     if number in _MISSING:
         raise _missing() from None
-    if number in _REFUSED:
-        raise PermissionError(number, os.strerror(number)) from None
     if number in _EXHAUSTED:
         raise Exhausted(number, os.strerror(number)) from None
     raise OSError(number, error.strerror) from None

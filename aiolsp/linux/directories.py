@@ -17,6 +17,7 @@ Price
 
 from __future__ import annotations
 
+import stat
 import time
 
 from aiolsp.linux import cached
@@ -49,6 +50,8 @@ class Directories:
         try:
             status = cached.status(self._root, path or b".", follow_symlinks=False)
         except NotCached:
+            return None
+        if not stat.S_ISDIR(status.st_mode):  # a link at the end of the path is the link itself
             return None
         settled = time.time_ns() - status.st_ctime_ns > SETTLED
         return status.st_ctime_ns << 64 | status.st_ino if settled else None

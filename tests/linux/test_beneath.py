@@ -63,6 +63,16 @@ def content(root: int, *segments: bytes, follow_symlinks: bool = False) -> bytes
         os.close(opened.fd)
 
 
+def test_what_is_known_by_its_status_is_looked_at_and_not_opened(root: int, site: Path) -> None:
+    inode = (site / "file").stat().st_ino
+    known = open_beneath(root, [b"file"], unless=lambda status: status.st_ino == inode)
+    assert known.fd == -1 and known.status.st_ino == inode
+    other = open_beneath(root, [b"sub", b"deep", b"file"], unless=lambda status: status.st_ino == inode)
+    assert os.pread(other.fd, 100, 0) == b"deep inside"
+    for opened in (known, other):
+        opened.close()
+
+
 @pytest.mark.parametrize("follow_symlinks", [False, True])
 def test_a_file_is_opened_at_any_depth(root: int, follow_symlinks: bool) -> None:
     assert content(root, b"file", follow_symlinks=follow_symlinks) == b"inside"

@@ -175,6 +175,11 @@ def test_a_port_that_is_none_is_not_taken_for_another(port: int) -> None:
         listen("127.0.0.1", port)
 
 
+def test_the_last_port_is_one() -> None:
+    with pytest.raises(ListenError, match=r"^cannot listen on 192.0.2.1:65535: cannot assign requested address$"):
+        listen("192.0.2.1", 65535)
+
+
 # Unix sockets
 
 
