@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiolsp.http1.limits import Limits
@@ -34,6 +34,8 @@ from aiolsp.static.access_log import (
 )
 from faults import wait_until
 from harness import DEADLINE
+
+LONG = b"x" * 10_000
 
 RECORD = LogRecord("192.0.2.1", 0.5, b"GET", b"/a?b", (1, 1), 206, 42, b"http://x/", b'a"b\\c\xff')
 
@@ -83,6 +85,8 @@ def test_the_same_answer_to_another_head_is_told_with_the_fields_of_that_one() -
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=30), st.binary(min_size=1, max_size=30), st.binary(max_size=30))
+@example(b'/"', b"GET", b'" "forged')  # nothing else in them is strange
+@example(b"/\\", b"GET", b"\\x22")
 def test_no_client_can_end_a_line_or_a_quoted_field(target: bytes, method: bytes, agent: bytes) -> None:
     record = RECORD._replace(method=method, target=target, agent=agent, referer=agent)
     for form in (format_common, format_combined, format_json):
@@ -144,11 +148,13 @@ def test_a_log_that_is_closed_has_written_what_it_took() -> None:
         assert pipe.read().count(b"\n") == 3
 
 
+@pytest.mark.parametrize(
+    "large", [RECORD._replace(agent=LONG), RECORD._replace(referer=LONG), RECORD._replace(target=LONG)]
+)
 def test_records_are_bounded_by_their_bytes_and_those_left_out_are_counted(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, large: LogRecord
 ) -> None:
     monkeypatch.setattr(access_log, "MAX_BACKLOG", 40_000)
-    large = RECORD._replace(agent=b"x" * 10_000)
     held: list[int] = []
 
     def flood(log: AccessLog) -> None:

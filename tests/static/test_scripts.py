@@ -189,7 +189,9 @@ def test_a_directory_that_cannot_hold_programs_is_refused_in_one_line(site: Path
             Scripts(os.fspath(site), os.fspath(directory))
 
 
-def test_a_site_without_such_directories_has_no_programs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["other", "cgi-bin"])
+def test_a_site_without_such_directories_has_no_programs(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
     scripts = Scripts(os.fspath(tmp_path))
     path = scripts.route(b"/cgi-bin/run")
     assert isinstance(path, ScriptPath)
