@@ -91,14 +91,14 @@ def accepts_json(accept: bytes | None) -> bool:
 
 def _names(accept: bytes | None, kind: re.Pattern[bytes]) -> bool:
     elements = (element.strip(b" \t") for element in (accept or b"").split(b","))
-    return any(kind.fullmatch(element) is not None and _media_weight(element) > 0 for element in elements)
+    return any(kind.fullmatch(element) is not None and _is_wanted(element) for element in elements)
 
 
-def _media_weight(element: bytes) -> int:
+def _is_wanted(element: bytes) -> bool:
     match = _WEIGHT.search(element)
     if match is None:
-        return 0 if _WEIGHT_NAME.search(element) else 1000
-    return _thousandths(match["q"])
+        return _WEIGHT_NAME.search(element) is None
+    return _thousandths(match["q"]) > 0
 
 
 def _thousandths(qvalue: bytes | None) -> int:
