@@ -53,7 +53,7 @@ SCRIPTS = {
     "to-itself.sh": sh(head=r"Location: /cgi-bin/to-itself.sh\n\n"),
     "to-nowhere.sh": sh(head=r"Location: /cgi-bin/nph-x\n\n"),
     "stray.sh": sh("sleep 600 & printf $!"),
-    "daemon.sh": sh("setsid sleep 600 & printf $!"),
+    "daemon.sh": sh("setsid sleep 600 &", "while ! kill -0 -$! 2>/dev/null; do :; done", "printf $!"),
     "fails.sh": sh("printf 'so far'", "exit 3"),
     "dies.sh": sh("printf 'so far'", "kill -9 $$"),
     "complains.py": python(r"""sys.stderr.write('one "1"\n\x1b[31mtwo\r\n' + 'x' * 2500 + '\nlast ü')"""),
