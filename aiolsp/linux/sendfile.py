@@ -6,7 +6,9 @@ What sendfile(2) answers besides a count of bytes
 Less than was asked for is the first as well: to ask again would but give EAGAIN. The second is not an end: the receiver
 still waits for bytes that nobody has, and must be told by the connection's end. A file of another size or time than
 when it was announced is no better: its bytes may be those of two versions. So each call is preceded by a look at the
-file; what is written to it *during* the call can still go out, for the kernel sends the file's pages and not a copy.
+file; what is written to it from then on, until the peer has all, can still go out, for the kernel sends the file's
+pages and not a copy. Of one that is cut short meanwhile, zeros may arrive in the place of its end. A file that is
+replaced (renamed over) stays what it was.
 """
 
 import os

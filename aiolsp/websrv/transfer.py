@@ -23,8 +23,8 @@ Decision
 Price
     A file that is not in memory, or is somebody else's, costs two hand-overs for each socket buffer of bytes, and its
     head waits for the disk with it, though at most the 200 ms that the kernel grants MSG_MORE. A file
-    that is written to in place within its last piece may still arrive mixed, since the kernel sends its pages, not a
-    copy; a file that is replaced (renamed over) never does.
+    that is written to in place after the look at its last piece may still arrive mixed, or with zeros if it is cut
+    short, since the kernel sends its pages, not a copy; a file that is replaced (renamed over) never does.
 """
 
 from __future__ import annotations
