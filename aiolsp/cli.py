@@ -189,7 +189,7 @@ def execute(
     run: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """Parse *argv*, run the program, and turn what stops it into an exit status and at most one line on stderr."""
-    _fill_standard_streams()
+    fill_standard_streams()
     options = argparse.Namespace()
     try:
         parser.parse_args(argv, options)
@@ -235,7 +235,7 @@ def flush_stdout() -> None:
         _discard_stdout()
 
 
-def _fill_standard_streams() -> None:
+def fill_standard_streams() -> None:
     """Open /dev/null where a shell closed a standard stream (``>&-``): a socket in its place would be taken for it.
 
     uvloop aborts the process when it closes such a socket. And what the locale cannot write, as the name of a directory

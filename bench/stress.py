@@ -28,7 +28,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError, fill_standard_streams
 from aiolsp.mechanisms.loop import LoopUnavailable, run
 from load.against import Side, compare_rounds, run_rounds
 from load.client import explain
@@ -64,6 +64,7 @@ class RunTrouble(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status."""
+    fill_standard_streams()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         if arguments[:1] == ["compare"]:
@@ -105,10 +106,10 @@ def load_once(options: argparse.Namespace, plan: Plan) -> int:
 
     measured = run(with_generator(plan, options, one_run), loop=options.loop)
     summary = summarize(plan, measured)
-    if options.json is not None:
-        write_json(options.json, json_report(plan, summary, measured, machine_record()))
     if options.json != "-":
         print_report(plan, summary)
+    if options.json is not None:
+        write_json(options.json, json_report(plan, summary, measured, machine_record()))
     if options.plot is not None:
         write_plot(options.plot, plan, summary, measured)
     return judge(options, summary)
@@ -119,10 +120,10 @@ def search(options: argparse.Namespace, plan: Plan) -> int:
     goal: Condition = options.find_max
     show = progress(options)
     steps = run(with_generator(plan, options, lambda it: find_max(it, plan, goal, show)), loop=options.loop)
-    if options.json is not None:
-        write_json(options.json, {**search_json(steps, goal), "machine": machine_record()})
     if options.json != "-":
         print(*search_report(steps, goal), sep="\n")
+    if options.json is not None:
+        write_json(options.json, {**search_json(steps, goal), "machine": machine_record()})
     found = best(steps)
     return EXIT_FAILURE if found is None else judge(options, found.summary)
 
@@ -158,10 +159,10 @@ def hold(options: argparse.Namespace, plan: Plan) -> int:
 
     result = run(ask_and_hold(), loop=options.loop)
     others = summarize(result.others_plan, result.others)
-    if options.json is not None:
-        write_json(options.json, {**slow_json(result, others), "machine": machine_record()})
     if options.json != "-":
         print(*slow_report(plan, result, others), sep="\n")
+    if options.json is not None:
+        write_json(options.json, {**slow_json(result, others), "machine": machine_record()})
     return judge(options, others)
 
 
@@ -174,10 +175,10 @@ def compare(options: argparse.Namespace) -> int:
 
 def show_comparison(json_name: str | None, comparison: Comparison) -> None:
     """Write and print a comparison."""
-    if json_name is not None:
-        write_json(json_name, {**comparison.to_json(), "machine": machine_record()})
     if json_name != "-":
         print(*comparison.report(), sep="\n")
+    if json_name is not None:
+        write_json(json_name, {**comparison.to_json(), "machine": machine_record()})
 
 
 def progress(options: argparse.Namespace) -> Callable[[str], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from typing import Protocol, Self
 
 from load.dispatch import Dispatcher
@@ -13,6 +14,10 @@ from load.record import Record
 
 PAUSE_AFTER_REFUSAL = 0.05
 """Seconds a lane rests after a failed connection, so that a server that is gone is not asked 20,000 times a second."""
+
+
+ADDRESS_PATIENCE = 1.0
+"""Seconds for each of several addresses of a name, before the next one is tried."""
 
 
 class Client(Protocol):
@@ -40,12 +45,22 @@ def tls_context(plan: Plan) -> ssl.SSLContext | None:
 
 
 async def resolve(target: Target) -> str:
-    """The address to connect to, found once, so that no look-up is in the figures. Raises socket.gaierror."""
+    """The address to connect to, found once, so that no look-up is in the figures. Raises socket.gaierror.
+
+    The first that can be connected to, if a name has several: ``localhost`` is often ::1 before 127.0.0.1.
+    """
     if target.unix is not None:
         return target.unix
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    return str(found[0][4][0])
+    *others, last = dict.fromkeys(str(entry[4][0]) for entry in found)
+    for address in others:
+        with suppress(OSError):
+            async with asyncio.timeout(ADDRESS_PATIENCE):
+                _, writer = await asyncio.open_connection(address, target.port)
+            writer.transport.abort()
+            return address
+    return last
 
 
 def explain(error: BaseException) -> str:

@@ -25,6 +25,9 @@ MAX_HEAD = 65536
 MAX_LINE = 8192
 """Bytes of a chunk's size line with its extensions, or of a trailer line."""
 
+MAX_DIGITS = 18
+"""Of a length; Python refuses to read more than 4,300."""
+
 MAX_KNOWN_HEADS = 1024
 """Parsed heads kept: more means that every answer has its own (a serial number, say), and keeping them is of no use."""
 
@@ -302,6 +305,7 @@ def _framing(status: int, fields: dict[bytes, list[bytes]], *, to_head: bool) ->
     lengths = {part.strip() for value in fields.get(b"content-length", []) for part in value.split(b",")}
     if lengths:
         length = lengths.pop()
-        return (State.COUNTED, int(length)) if not lengths and length.isdigit() else None
+        counted = not lengths and length.isdigit() and len(length) <= MAX_DIGITS
+        return (State.COUNTED, int(length)) if counted else None
     # Step 8: the content ends with the connection.
     return State.TO_THE_END, 0

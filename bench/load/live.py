@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from load.measurement import Sample
 from load.units import SECOND, format_duration, format_rate
@@ -59,11 +59,18 @@ def live_view(*, quiet: bool) -> Iterator[Callable[[Sample], None] | None]:
             pass
         else:
             with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-                yield lambda sample: live.update(progress.line(sample, sparkline=True), refresh=True)
+
+                def update(sample: Sample) -> None:
+                    with suppress(OSError):
+                        live.update(progress.line(sample, sparkline=True), refresh=True)
+
+                yield update
             return
 
     def print_each_second(sample: Sample) -> None:
         if round(2 * sample.at / SECOND) % 2 == 0:
-            print(progress.line(sample), file=sys.stderr, flush=True)
+            # A run goes on, and ends in time, when nobody reads along any more.
+            with suppress(OSError):
+                print(progress.line(sample), file=sys.stderr, flush=True)
 
     yield print_each_second

@@ -69,7 +69,7 @@ def _positive(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def _field(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip() or any(character in text for character in "\r\n\0") or not text.isascii():
+    if not colon or not name.strip() or any(not " " <= character <= "~" for character in text.replace("\t", " ")):
         raise ValueError(f"{text!r} is not a field (NAME: VALUE)")
     return name.strip(), value.strip()
 
@@ -192,7 +192,7 @@ def _add_client(parser: Parser) -> None:
 
 def _add_request(parser: Parser) -> None:
     request = parser.add_argument_group("request")
-    request.add_argument("--method", default="GET", help="request method (default GET, POST with --body)")
+    request.add_argument("--method", help="request method (default GET, POST with --body)")
     request.add_argument(
         "--header",
         type=_typed(_field),
@@ -254,7 +254,7 @@ def make_plan(options: argparse.Namespace, url: str) -> Plan:
     return Plan(
         target=target,
         paths=paths,
-        method="POST" if body and options.method == "GET" else options.method,
+        method=options.method or ("POST" if body else "GET"),
         fields=tuple(options.header),
         body=body,
         schedule=_schedule(options),
@@ -286,11 +286,14 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--against is for two URLs, not for --unix or --urls")
     if options.plot is not None and (options.find_max or options.against or options.slow):
         raise UsageError("--plot draws one run, not a search or a comparison")
+    for name in (options.json, options.plot):
+        if name not in {None, "-"}:
+            check_writable(name)
     if options.plot is not None and find_spec("matplotlib") is None:
         raise UsageError("matplotlib is not installed, and --plot needs it: pip install 'aiolsp[bench]'")
     if options.slow is not None and (options.requests or options.rate or options.workers > 1):
         raise UsageError("--slow holds connections (-c) for a time (-d): no -n, --rate or --workers")
-    if not (options.method.isascii() and options.method.isalpha()):
+    if options.method is not None and not (options.method.isascii() and options.method.isalpha()):
         raise UsageError(f"{options.method!r} is not a request method")
     if options.unix is not None and not os.path.exists(options.unix):
         raise UsageError(f"{options.unix} is not there: no such socket")
@@ -323,3 +326,16 @@ def read_file(name: str) -> bytes:
         return Path(name).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {name}: {(error.strerror or '').lower()}") from None
+
+
+def check_writable(name: str) -> None:
+    """Whether a file can be written, before a long run and not after it. Raises UsageError."""
+    path = Path(name)
+    try:
+        new = not path.exists()
+        if new or path.is_file() or path.is_dir():
+            path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write {name}: {(error.strerror or '').lower()}") from None

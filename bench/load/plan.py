@@ -122,16 +122,20 @@ def parse_url(text: str, unix: str | None = None) -> tuple[Target, str]:
     """The target and the path (with its query) of a URL; ``host:port`` alone is http. Raises UsageError."""
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
-        port = url.port or (443 if url.scheme == "https" else 80)
+        port = url.port
     except ValueError as error:
         raise UsageError(f"{text!r} is not a URL: {str(error).lower()}") from None
     if url.scheme not in {"http", "https"}:
         raise UsageError(f"{text!r}: only http and https can be loaded, not {url.scheme}")
     if not url.hostname:
         raise UsageError(f"{text!r} is not a URL: it names no host")
+    if url.username is not None:
+        raise UsageError("a URL with a user's name is not loaded as such: give --header 'Authorization: ...'")
+    if port == 0:
+        raise UsageError(f"{text!r} is not a URL: nobody listens on port 0")
     if any(character <= " " or character > "~" for character in text):
         raise UsageError(f"{text!r} is not a URL: write spaces and other characters as %XX")
-    return Target(url.scheme, url.hostname, port, unix), _origin_form(url)
+    return Target(url.scheme, url.hostname, port or (443 if url.scheme == "https" else 80), unix), _origin_form(url)
 
 
 def parse_paths(lines: list[str], target: Target, source: str) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ import re
 SECOND = 1_000_000_000
 """Nanoseconds in a second; every instant and latency of the generator is an integer of nanoseconds."""
 
+MOST = 1e15
+"""The highest number that is read: what follows it is not told apart from it by a float for long."""
+
 _DURATION_UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -51,7 +54,10 @@ def _split(text: str, what: str) -> tuple[float, str]:
     found = _NUMBER_AND_UNIT.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{text!r} is not a {what}")
-    return float(found["number"]), found["unit"]
+    number = float(found["number"])
+    if number > MOST:
+        raise ValueError(f"{text!r} is too much")
+    return number, found["unit"]
 
 
 def format_duration(nanoseconds: float) -> str:
