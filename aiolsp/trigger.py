@@ -65,7 +65,6 @@ A connection: ``watch -> ready* -> (end | abort)``.
 from __future__ import annotations
 
 import argparse
-import array
 import asyncio
 import fcntl
 import select
@@ -102,9 +101,7 @@ STUCK = f"after {PATIENCE:g} s the server has not read to the end"
 QUIET = 0.5
 """Seconds without a wake-up after which a scenario of the matrix has come to rest; all it waits for is there before."""
 
-
-END = "end of stream"
-RESET = "reset by the peer"
+END, RESET = "end of stream", "reset by the peer"
 LATER = "read later"
 """EAGAIN: the next segment is the next edge."""
 
@@ -280,6 +277,7 @@ class Experiment:
         self._step = self._accept if scenario.watched == "listener" else self._read
         self._drains = scenario.mode == "et" and not scenario.broken
         self._woken = asyncio.Event()
+        self._failure: OSError | None = None
 
     async def run(self) -> Outcome:
         """Let everything arrive, watch it, and count until all is done or nothing more is reported. Raises OSError."""
@@ -321,23 +319,26 @@ class Experiment:
             with suppress(TimeoutError):
                 async with asyncio.timeout(QUIET):
                     await self._woken.wait()
+            if self._failure is not None:
+                raise self._failure
             if not self._woken.is_set():
                 return
 
     def _ready(self, each: socket.socket, fd: int, events: int) -> None:
         self._counts.wakeups += 1
         self._woken.set()
-        with suppress(BlockingIOError):
+        try:
             self._step(each)
             while self._drains:
                 self._step(each)
-            return
-        self._counts.again += 1
+        except BlockingIOError:
+            self._counts.again += 1
+        except OSError as error:
+            self._failure = error
 
     def _accept(self, listener: socket.socket) -> None:
         self._counts.accepts += 1
-        connection, _ = listener.accept()
-        self._stack.enter_context(connection)
+        self._stack.enter_context(listener.accept()[0])
         self._done += 1
 
     def _read(self, connection: socket.socket) -> None:
@@ -349,9 +350,7 @@ class Experiment:
 
 def unread(connection: socket.socket) -> int:
     """Bytes in the receive buffer (FIONREAD; SIOCINQ in tcp(7))."""
-    answer = array.array("i", [0])
-    fcntl.ioctl(connection.fileno(), termios.FIONREAD, answer)
-    return answer[0]
+    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:

@@ -172,6 +172,16 @@ def test_edge_triggering_without_draining_leaves_connections_and_bytes(
     assert (connection["wake-ups"], connection["done"], connection["left"]) == ("20", "200", "880")
 
 
+def test_the_matrix_says_in_one_line_that_it_has_too_few_descriptors(shell: Shell) -> None:
+    few = ["bash", "-c", 'ulimit -n 64 && exec "$@"', "bash"]
+    process = Process([*few, *shell.command("trigger", "matrix", "--connections", 40)])
+    try:
+        assert process.wait() == 1
+        assert re.fullmatch(r"[^\n]*: too many open files\n", process.stderr.whole())
+    finally:
+        process.kill()
+
+
 def test_only_the_twin_can_count_the_calls_of_epoll_wait(matrix: dict[tuple[str, str], dict[str, str]]) -> None:
     counted = {row["epoll_wait"] for row in matrix.values()}
     assert counted == {"-"} or (matrix["connection", "LT"]["epoll_wait"], "-" in counted) == ("6", False)

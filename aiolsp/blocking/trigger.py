@@ -45,7 +45,6 @@ A connection: ``watch -> ready* -> (end | abort)``.
 from __future__ import annotations
 
 import argparse
-import array
 import fcntl
 import select
 import signal
@@ -80,8 +79,7 @@ QUIET = 0.5
 """Seconds without a wake-up after which a scenario of the matrix has come to rest; all it waits for is there before."""
 
 
-END = "end of stream"
-RESET = "reset by the peer"
+END, RESET = "end of stream", "reset by the peer"
 LATER = "read later"
 """EAGAIN: the next segment is the next edge."""
 
@@ -315,8 +313,7 @@ class Experiment:
 
     def _accept(self, listener: socket.socket) -> None:
         self._counts.accepts += 1
-        connection, _ = listener.accept()
-        self._stack.enter_context(connection)
+        self._stack.enter_context(listener.accept()[0])
         self._done += 1
 
     def _read(self, connection: socket.socket) -> None:
@@ -328,9 +325,7 @@ class Experiment:
 
 def unread(connection: socket.socket) -> int:
     """Bytes in the receive buffer (FIONREAD; SIOCINQ in tcp(7))."""
-    answer = array.array("i", [0])
-    fcntl.ioctl(connection.fileno(), termios.FIONREAD, answer)
-    return answer[0]
+    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:
