@@ -12,7 +12,7 @@ from aiolsp.sansio.exposition import METRICS, PREFIX, as_json, as_text, in_all
 from aiolsp.sansio.metrics import COUNTERS, NAMES, Metrics
 from prometheus import read_exposition
 
-NUMBERS = st.builds(lambda values: Metrics(*values), st.lists(st.integers(0, 1 << 50), max_size=len(NAMES)))
+NUMBERS = st.tuples(*[st.integers(0, 1 << 50) for _ in NAMES]).map(lambda values: Metrics(*values))
 WORKERS = st.dictionaries(st.integers(0, 30), NUMBERS, max_size=4)
 
 
