@@ -217,7 +217,8 @@ def test_a_killed_child_takes_along_what_its_program_had_put_into_a_session_of_i
     parent = started(
         """
 def target(payload, descriptors):
-    shell = subprocess.Popen(["sh", "-c", "setsid sleep 1000 & until kill -0 -$! 2>&-; do :; done; echo daemon $!; wait"], start_new_session=True)
+    script = "setsid sleep 1000 & until kill -0 -$! 2>&-; do :; done; echo daemon $!; wait"
+    shell = subprocess.Popen(["sh", "-c", script], start_new_session=True)
     say("child", os.getpid())
     signal.pause()
 
