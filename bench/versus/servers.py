@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import psutil
 
 from load.server_process import PATIENCE, ServerProcess, ServerTrouble
+from load.usage import process_seconds
 from versus.outcome import Outcome
 
 SILENCE = 10.0
@@ -150,16 +151,10 @@ def measured(server: Server) -> Iterator[Outcome]:
 
 def _seconds(process: psutil.Process) -> float:
     children: float = sum(process.cpu_times()[2:4])
-    return process_seconds(process.pid) + children
-
-
-def process_seconds(pid: int) -> float:
-    """Processor time of a process, its ended threads included; /proc has it in ticks of 10 ms only."""
-    # clock_getcpuclockid(3), as glibc computes it: bits 0 and 1 say "scheduler's clock", bit 2 "of a thread".
     try:
-        return time.clock_gettime((~pid << 3) | 2)
+        return process_seconds(process.pid) + children
     except OSError:
-        return 0.0  # ended a moment ago: its parent has it
+        return children  # ended a moment ago: its parent has it
 
 
 def own_seconds() -> float:
