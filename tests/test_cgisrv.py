@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -319,26 +319,6 @@ def test_a_worker_that_is_killed_loses_its_own_and_is_replaced(shell: Shell, cgi
         server.stderr.wait_for("was killed by SIGKILL")
 
 
-def test_a_program_with_orphans_survives_the_end_of_one_and_of_another_process(shell: Shell, cgi_dir: Path) -> None:
-    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 2) as server:
-        with asking(server, b"orphans\r\n") as (peer, (first, second)):
-            server.send_signal(signal.SIGHUP)
-            server.stderr.wait_for(r"worker with pid \d+ exited 0")
-            os.kill(first, signal.SIGKILL)
-            assert receive_to_end(peer) == b"end\n"  # it has seen that somebody reaped the first
-            faults.await_end(second)
-        faults.wait_until(lambda: not zombies(server), "the reaping of all orphans")
-
-
-def zombies(server: Server) -> list[int]:
-    """Dead processes of the server's family."""
-    found: list[int] = []
-    for pid in faults.descendants(server.pid):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += [pid] * (faults.state(pid) == "Z")
-    return found
-
-
 def both_serve(server: Server, seen: list[bytes]) -> bool:
     """Ask once more; whether two processes have answered: from then on they take turns."""
     seen.append(ask(server, b"parent\r\n"))
@@ -372,6 +352,17 @@ def test_a_process_that_has_no_descriptor_left_serves_on(shell: Shell, cgi_dir: 
                 stack.enter_context(server.connect()).sendall(b"hello\r\n")
             server.stderr.wait_for("new connections wait until a descriptor is free")
         faults.wait_until(lambda: ask(server, b"hello\r\n") == b"hello\n", "descriptors that are free again")
+
+
+def test_a_parent_that_has_no_descriptor_left_outlives_its_process(shell: Shell, cgi_dir: Path) -> None:
+    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 1) as server:
+        worker = int(ask(server, b"parent\r\n"))
+        before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (0, before[1]))
+        os.kill(worker, signal.SIGKILL)
+        server.stderr.wait_for("was not forked: too many open files")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+        faults.wait_until(lambda: ask(server, b"hello\r\n") == b"hello\n", "another process")
 
 
 def test_a_directory_that_is_not_there_is_one_line(shell: Shell, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,23 @@ def test_ten_reloads_under_load_lose_no_request(shell: Shell, cgi_dir: Path) -> 
             for loader in loaders:
                 loader.join()
         assert answers and set(answers) == {b"hello\n"}
+
+
+def test_a_program_with_orphans_survives_the_end_of_one_and_of_another_process(shell: Shell, cgi_dir: Path) -> None:
+    with shell.server("cgisrv", "--cgi-dir", cgi_dir, "--processes", 2) as server:
+        with asking(server, b"orphans\r\n") as (peer, (first, second)):
+            server.send_signal(signal.SIGHUP)
+            server.stderr.wait_for(r"worker with pid \d+ exited 0")
+            os.kill(first, signal.SIGKILL)
+            assert receive_to_end(peer) == b"end\n"  # it has seen that somebody reaped the first
+            faults.await_end(second)
+        faults.wait_until(lambda: not zombies(server), "the reaping of all orphans")
+
+
+def zombies(server: Server) -> list[int]:
+    """Dead processes of the server's family."""
+    found: list[int] = []
+    for pid in faults.descendants(server.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += [pid] * (faults.state(pid) == "Z")
+    return found

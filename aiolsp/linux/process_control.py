@@ -33,46 +33,65 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def kill_orphans(known: Container[int]) -> list[int]:
-    """Kill what dead children of this process had started, each with its process group; their process ids.
+class Orphans:
+    """The children of this process that it has not started: descendants whose own parent has ended (`adopt_orphans`).
 
-    They are ours to reap (`adopt_orphans`). What the children that are *known* have started is left alone, as long as
-    the leader of its session is a child of theirs: ``(work &)`` in a shell makes an orphan, and its group is that of
-    the shell. What has left its session too might be anybody's, and is killed. What has become another user's (setuid)
-    cannot be killed, and is not returned.
+    For a process of one thread; to be closed at the end. Raises OSError when made, and not for want of a descriptor
+    later.
     """
-    killed: list[int] = []
-    strangers = [pid for pid in children() if pid not in known and _parent(os.getsid(pid)) not in known]
-    for pid in strangers:
-        with suppress(PermissionError):
-            group = os.getpgid(pid)
-            if group != os.getpgrp():
-                os.killpg(group, signal.SIGKILL)
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-    return killed
+
+    def __init__(self) -> None:
+        adopt_orphans()
+        self._table = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Look after them no longer. May be called again."""
+        table, self._table = self._table, -1
+        if table >= 0:
+            os.close(table)
+
+    def children(self) -> list[int]:
+        """The process ids of all children, those that were started and the dead included (proc(5))."""
+        pids = b""
+        while more := os.pread(self._table, 1 << 16, len(pids)):
+            pids += more
+        return [int(pid) for pid in pids.split()]
+
+    def kill(self, known: Container[int]) -> list[int]:
+        """Kill what dead children had started, each with its process group; their process ids, which are to be reaped.
+
+        What the children that are *known* have started is left alone: ``(work &)`` in a shell makes an orphan, and its
+        group is that of the shell. So an orphan is killed if the leader of its session is one as well, or no more. What
+        has become another user's (setuid) cannot be killed, and is not returned.
+        """
+        killed: list[int] = []
+        ours = self.children()
+        for pid in ours:
+            leader = os.getsid(pid)
+            led_by_others = leader not in (os.getsid(0), *ours) and _exists(leader)
+            if pid in known or leader in known or led_by_others:
+                continue
+            with suppress(PermissionError):
+                group = os.getpgid(pid)
+                if group != os.getpgrp():
+                    os.killpg(group, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+        return killed
+
+    def reap(self, known: Container[int]) -> None:
+        """Reap the children that have ended and are not *known*."""
+        for pid in self.children():
+            if pid not in known:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
 
-def reap_orphans(known: Container[int]) -> None:
-    """Reap the children of this process that have ended and are not *known* (`adopt_orphans`)."""
-    for pid in children():
-        if pid not in known:
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-
-
-def children() -> list[int]:
-    """The process ids of this single-threaded process's children, adopted ones and the dead included (proc(5))."""
-    with open(f"/proc/self/task/{os.getpid()}/children", "rb") as table:
-        return [int(pid) for pid in table.read().split()]
-
-
-def _parent(pid: int) -> int:
-    """The process id of the parent of *pid*; 0 if there is no such process any more."""
+def _exists(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return int(stat.read().rpartition(b")")[2].split()[1])
-    except OSError:
-        return 0
+        os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _prctl(option: int, value: int) -> None:

@@ -38,7 +38,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.linux.process_control import adopt_orphans, children, die_with_parent, kill_orphans, no_action
+from aiolsp.linux.process_control import Orphans, die_with_parent, no_action
 
 Target: TypeAlias = "Callable[[bytes, list[int]], int | None]"
 """What a child runs: the payload and the descriptors that it was sent, its own to close; its exit status."""
@@ -180,7 +180,7 @@ class _Forker:
         status = 1
         try:
             gc.freeze()  # else each child's first collection copies every page that holds an object
-            adopt_orphans()
+            self._orphans = Orphans()
             self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._signal_pipe = writer
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -243,6 +243,7 @@ class _Forker:
             self._control.close()
             os.close(self._wakeup)
             os.close(self._signal_pipe)
+            self._orphans.close()
             status = self._target(payload, descriptors) or 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
@@ -255,7 +256,7 @@ class _Forker:
             os._exit(status if status is not None else 1)
 
     def _reap(self) -> None:
-        while self._tokens or children():
+        while self._tokens or self._orphans.children():
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
@@ -266,7 +267,7 @@ class _Forker:
             # Of a child of ours, and of what it had started, nothing may be left; other orphans have just ended.
             if token is not None or ended.si_pid in self._killed:
                 self._killed.discard(ended.si_pid)
-                self._killed.update(kill_orphans(self._tokens))
+                self._killed.update(self._orphans.kill(self._tokens))
             if token is not None:
                 status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
                 self._tell(b"x", token, ended.si_pid, status)
@@ -277,7 +278,7 @@ class _Forker:
 
     def _end(self) -> None:
         """Kill and reap all that is left; what the dead had started falls to us and is killed in the next round."""
-        while kill_orphans(()):
+        while self._orphans.kill(()):
             os.waitid(os.P_ALL, 0, os.WEXITED)
 
 

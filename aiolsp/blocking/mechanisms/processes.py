@@ -45,7 +45,7 @@ from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAK
 from aiolsp.linux.forking import fork
 from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
-from aiolsp.linux.process_control import adopt_orphans, kill_orphans, reap_orphans
+from aiolsp.linux.process_control import Orphans
 from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
@@ -111,8 +111,7 @@ class ProcessPool:
         return {child.worker.index: child.process.pid for child in serving}
 
     def __enter__(self) -> ProcessPool:
-        if self._adopt:
-            adopt_orphans()
+        self._orphans = Orphans() if self._adopt else None
         self.poller = select.epoll()
         self._watched: dict[int, Callable[[], object]] = {}
         self._children: dict[Worker, _Child] = {}
@@ -168,11 +167,13 @@ class ProcessPool:
         for connection in self._waiting:
             connection.close()
         self.poller.close()
+        if self._orphans:
+            self._orphans.close()
 
     def _signalled(self, signals: SelfPipe) -> None:
         for number in signals.receive():
             if number == signal.SIGCHLD:
-                reap_orphans(self._living())
+                self._bury()
             elif number == signal.SIGHUP:
                 self.reload()
             elif number in STOP and not self._stopping:
@@ -305,8 +306,7 @@ class ProcessPool:
         child.process.close()
         child.channel.close()
         del self._children[child.worker]
-        if self._adopt:
-            self._end_orphans()
+        self._end_orphans()
         if child.handed and trace.on:
             trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
         self._waiting.extendleft(reversed(child.handed))
@@ -314,9 +314,13 @@ class ProcessPool:
 
     def _end_orphans(self) -> None:
         """Kill and reap what the dead child had started, and what that had."""
-        while orphans := kill_orphans(self._living()):
-            for pid in orphans:
+        while self._orphans and (killed := self._orphans.kill(self._living())):
+            for pid in killed:
                 os.waitpid(pid, 0)
+
+    def _bury(self) -> None:
+        if self._orphans:
+            self._orphans.reap(self._living())
 
     def _living(self) -> set[int]:
         return {child.process.pid for child in self._children.values()}
