@@ -50,7 +50,10 @@ class QueueFull(Exception):
 
 
 class HalfSyncPool:
-    """Runs jobs on *threads* threads, with at most *max_queue* waiting; any thread may submit."""
+    """Runs jobs on *threads* threads, with at most *max_queue* waiting; any thread may submit.
+
+    Raises OSError if the system has not so many threads to give.
+    """
 
     def __init__(self, threads: int = THREADS, max_queue: int = MAX_QUEUE, *, name: str = "aiolsp-disk") -> None:
         self.busy = 0
@@ -59,11 +62,15 @@ class HalfSyncPool:
         self._lock = threading.Lock()
         self._waiting = threading.Semaphore(0)
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for number in range(threads):
+            thread = threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # EAGAIN of pthread_create(3)
+                self.close()
+                raise OSError(f"the system gives no more than {number} of {threads} threads") from None
+            self._threads.append(thread)
 
     @property
     def queued(self) -> int:

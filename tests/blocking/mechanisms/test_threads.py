@@ -102,3 +102,17 @@ def test_a_job_that_raises_is_logged_and_its_thread_goes_on(caplog: pytest.LogCa
         assert ran.wait(DEADLINE)
     assert [record.getMessage() for record in caplog.records] == ["a job raised"]
     assert pool.close()
+
+
+def test_threads_that_the_system_does_not_give_are_an_error_that_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, before = threading.Thread.start, threading.active_count()
+
+    def start_two(thread: threading.Thread) -> None:
+        if threading.active_count() == before + 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    with pytest.raises(OSError, match="the system gives no more than 2 of 8 threads"):
+        HalfSyncPool(8, 100)
+    assert threading.active_count() == before
