@@ -77,6 +77,7 @@ def test_the_same_answer_to_another_head_is_told_with_the_fields_of_that_one() -
     head = b"GET /a?b HTTP/1.1\r\nHost: a\r\nUSER-agent:  b c \t\r\nX-Referer: no\r\nUser-Agent: second\r\n\r\n"
     again = RECORD.again("192.0.2.2", head)
     assert again == RECORD._replace(peer="192.0.2.2", seconds=again.seconds, referer=None, agent=b"b c")
+    assert RECORD.again("", head).peer == "-", "a unix socket's client has no name"
     assert abs(again.seconds - time.time()) < DEADLINE
     request = RequestParser(Limits()).feed(head)[0]
     assert isinstance(request, Request)

@@ -6,12 +6,21 @@ from typing import Any
 
 import pytest
 
-from aiolsp.static.policy import Policy
+from aiolsp.static.policy import Policy, common_fields
 
 
 def test_nothing_is_opened_up_unless_asked_for() -> None:
     policy = Policy()
     assert not (policy.follow_symlinks or policy.dotfiles or policy.spa or policy.cors or policy.headers)
+
+
+def test_what_the_operator_says_takes_the_place_of_what_the_server_says() -> None:
+    own = (b"server", b"mine"), (b"ACCESS-Control-Allow-Origin", b"https://a"), (b"X-Own", b"1")
+    told = common_fields(Policy(headers=own, cors=True))
+    assert told[-3:] == own and not {b"Server", b"Access-Control-Allow-Origin"} & {name for name, _ in told}
+    assert {name for name, _ in told[:-3]} == {b"X-Content-Type-Options", b"Access-Control-Expose-Headers"}
+    assert dict(common_fields(Policy(cors=True)))[b"Access-Control-Allow-Origin"] == b"*"
+    assert not any(name.startswith(b"Access-Control") for name, _ in common_fields(Policy()))
 
 
 @pytest.mark.parametrize(
