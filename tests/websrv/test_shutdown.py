@@ -16,6 +16,7 @@ from aiolsp.sansio.stopping import ECHO
 from aiolsp.static import phases
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
+from faults import state, wait_until
 from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import hosted
@@ -187,8 +188,10 @@ def test_signals_that_come_together_are_one(shell: Shell, site: Path, count: int
         with server.connect(receive_buffer=1 << 16) as peer:
             peer.sendall(request("/large.bin"))
             receive_until(peer, b"\r\n\r\n")
-            server.send_signal(signal.SIGTERM)
-            server.send_signal(number)
+            server.send_signal(signal.SIGSTOP)  # else this test could be late with the other, or the server to hear it
+            wait_until(lambda: state(server.pid) == "T", "the server stopped")
+            for together in (signal.SIGTERM, number, signal.SIGCONT):
+                server.send_signal(together)
             assert receive_exactly(peer, len(LARGE)) == LARGE
         assert server.wait() == 0
     finally:
