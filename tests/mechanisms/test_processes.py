@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from aiolsp.linux.pidfd import PidFd
 from aiolsp.sansio.stopping import ECHO
 from faults import wait_until
-from harness import DEADLINE, Server, Shell, receive_exactly, receive_to_end, receive_until
-
-HOST = Path(__file__).parent.parent / "poolhost.py"
+from harness import Server, Shell, receive_to_end
+from pooling import HOST, Load, all_workers, await_end, echoes, hello, pool, request
 
 NOBODY = 54321
 """A user who has no processes, hence can be at his limit."""
@@ -33,113 +26,9 @@ NOBODY = 54321
 accept_modes = pytest.mark.parametrize("accept", ["parent", "child", "reuseport"])
 
 
-class Hello(NamedTuple):
-    """Who serves a connection."""
-
-    slot: int
-    generation: int
-    pid: int
-
-
-@contextmanager
-def pool(shell: Shell, *options: object) -> Iterator[Server]:
-    """A pool of 2 echo servers, unless *options* say otherwise; it must end by itself with status 0."""
-    server = Server([sys.executable, str(HOST), shell.name, *map(str, options)])
-    try:
-        yield server
-        server.stop()
-    finally:
-        server.kill()
-
-
-def hello(peer: socket.socket) -> Hello:
-    """Who has greeted *peer*."""
-    return Hello(*map(int, receive_until(peer, b"\n").split()))
-
-
-def echoes(peer: socket.socket, data: bytes = b"hello\n") -> bool:
-    """Whether what *peer* says comes back."""
-    peer.sendall(data)
-    return receive_exactly(peer, len(data)) == data
-
-
-def request(server: Server) -> Hello:
-    """A whole connection: greeted, echoed to, closed."""
-    with server.connect() as peer:
-        who = hello(peer)
-        assert echoes(peer)
-        peer.shutdown(socket.SHUT_WR)
-        assert receive_to_end(peer) == b""
-        return who
-
-
-def all_workers(server: Server, count: int = 2) -> dict[int, Hello]:
-    """The worker of each slot, as connections find them."""
-    found: dict[int, Hello] = {}
-    end = time.monotonic() + DEADLINE
-    while len(found) < count:
-        assert time.monotonic() < end, f"only {found} serve"
-        with ExitStack() as peers:
-            for peer in [peers.enter_context(server.connect()) for _ in range(2 * count)]:
-                who = hello(peer)
-                found[who.slot] = who
-    return found
-
-
-def await_end(*pids: int) -> None:
-    """Wait until these processes have ended."""
-    for pid in pids:
-        try:
-            process = PidFd(pid)
-        except ProcessLookupError:
-            continue
-        with process:
-            assert select.select([process], [], [], DEADLINE)[0], f"process {pid} still runs"
-
-
 def limit_processes(pid: int, most: int) -> None:
     """Set RLIMIT_NPROC of a process of user NOBODY, as that user may, and root may not everywhere."""
     subprocess.run(["prlimit", f"--pid={pid}", f"--nproc={most}:"], user=NOBODY, group=NOBODY, check=True)
-
-
-class Load:
-    """Clients that make one request after the other, until the block ends; what went wrong is kept."""
-
-    def __init__(self, server: Server, clients: int = 3) -> None:
-        self.served: list[Hello] = []
-        self.failed: list[str] = []
-        self._server = server
-        self._over = threading.Event()
-        self._clients = [threading.Thread(target=self._request) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for client in self._clients:
-            client.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._over.set()
-        for client in self._clients:
-            client.join(DEADLINE)
-
-    def await_more(self, count: int) -> None:
-        """Wait until that many more have been served."""
-        goal = len(self.served) + count
-        wait_until(lambda: len(self.served) >= goal, f"{count} more requests")
-
-    def await_generation(self, generation: int) -> None:
-        """Wait until the last so many requests were all served by this generation."""
-        wait_until(
-            lambda: len(self.served) > 20 and all(who.generation == generation for who in self.served[-20:]),
-            f"generation {generation} alone",
-        )
-
-    def _request(self) -> None:
-        while not self._over.is_set():
-            try:
-                self.served.append(request(self._server))
-            except (OSError, AssertionError) as error:
-                self.failed.append(f"{type(error).__name__}: {error}")
 
 
 @accept_modes
