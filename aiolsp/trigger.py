@@ -8,6 +8,7 @@ Facts (tests/test_trigger.py; this kernel)
       taken then is not reported again until more comes (epoll(7), "Level-triggered and edge-triggered").
     - EPOLL_CTL_MOD reports a ready descriptor again, edge or not.
     - ``loop.add_reader`` is LT on every loop; a private epoll below it gives ET. The loop's own calls are not counted.
+    - Once a socket is in error (EPOLLERR), uvloop calls its reader a last time and watches it no longer.
 Consequence
     LT needs a wake-up for each read, and forgives a read that is left out. ET saves wake-ups, and must be drained:
     read until EAGAIN, accept until EAGAIN; the price of knowing is one more call, that EAGAIN.
@@ -118,8 +119,7 @@ class TriggerServer:
         self.connections: dict[int, TriggerConnection] = {}
         self.addresses: list[Address] = []
         self.counts = Counts()
-        self.mode = mode
-        self.buffer = buffer
+        self.mode, self.buffer = mode, buffer
         self.drains = mode == "et" and not broken
         self._where = host, port
 
@@ -178,8 +178,7 @@ class TriggerConnection:
 
     def __init__(self, server: TriggerServer, peer: socket.socket, address: Address) -> None:
         self.counts = Counts()
-        self._server = server
-        self._socket = peer
+        self._server, self._socket = server, peer
         self.fd = peer.fileno()
         self.peer = format_address(address)
 
@@ -225,6 +224,11 @@ class TriggerConnection:
             self._server.rearm(self.fd)
             return "armed again, to give the others a turn"
         if self._server.mode == "lt":
+            errors = select.poll()
+            errors.register(self.fd, 0)
+            if errors.poll(0):
+                self._server.unwatch(self.fd)  # uvloop has done so already
+                self._server.watch(self.fd, self.ready)
             return "what is left is reported again"
         return "what is left waits for the next segment"
 
@@ -268,11 +272,8 @@ class Experiment:
     """One scenario of the matrix, with clients of its own: ``await Experiment(scenario, sizes, host).run()``."""
 
     def __init__(self, scenario: Scenario, sizes: Sizes, host: str) -> None:
-        self._scenario = scenario
-        self._sizes = sizes
-        self._host = host
-        self._counts = Counts()
-        self._done = 0
+        self._scenario, self._sizes, self._host = scenario, sizes, host
+        self._counts, self._done = Counts(), 0
         self._total = sizes.total(scenario.watched)
         self._step = self._accept if scenario.watched == "listener" else self._read
         self._drains = scenario.mode == "et" and not scenario.broken

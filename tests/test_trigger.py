@@ -172,6 +172,16 @@ def test_edge_triggering_without_draining_leaves_connections_and_bytes(
     assert (connection["wake-ups"], connection["done"], connection["left"]) == ("20", "200", "880")
 
 
+@pytest.mark.parametrize("mode", ["lt", "et"])
+def test_what_came_before_a_reset_is_read_to_the_reset(shell: Shell, mode: str) -> None:
+    with shell.server("trigger", "--mode", mode) as server:
+        with faults.stopped(server):
+            peer = server.connect()
+            peer.sendall(b"x" * 35)
+            faults.reset(peer)
+        server.stdout.wait_for("reset by the peer: 35 bytes in ")
+
+
 def test_the_matrix_says_in_one_line_that_it_has_too_few_descriptors(shell: Shell) -> None:
     few = ["bash", "-c", 'ulimit -n 64 && exec "$@"', "bash"]
     process = Process([*few, *shell.command("trigger", "matrix", "--connections", 40)])
