@@ -18,6 +18,7 @@ Decision
     Ctrl-C, SIGHUP and SIGTERM are the parent's to act on: nothing comes of them here, and of SIGTERM alone in a child.
 Price
     A process more, and two messages for each child. What *target* needs is imported before the fork, or in each child.
+    If the zygote itself is killed, its children die with it, but the programs that they had started go on.
 
 Calling sequence: new (forks) -> (spawn | receive)* -> close. `fileno` is readable when `receive` has something to tell.
 """
