@@ -21,6 +21,15 @@ def test_a_usual_request_is_read_at_once() -> None:
     assert not closing.keep_alive
 
 
+def test_fields_that_decide_nothing_are_there_as_soon_as_they_are_asked_for() -> None:
+    data = USUAL.replace(b"X: y", b"Other: z\r\nX: y\r\nOther: w")
+    check(data)
+    request = whole_request(data)
+    assert request is not None
+    assert list(request.fields) == [(b"host", b"a:80"), (b"other", b"z"), (b"x", b"y"), (b"other", b"w")]
+    assert request.fields.combined(b"other") == b"z, w" and not hasattr(request.fields, "other")
+
+
 @pytest.mark.parametrize(
     "data",
     [
