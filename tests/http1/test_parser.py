@@ -48,6 +48,7 @@ def test_a_request_has_its_parts() -> None:
         (b"GET / HTTP/1.1", [b"Connection: closed"], True),
         (b"GET / HTTP/1.1", [b"Connection:"], True),
         (b"GET / HTTP/1.0", [], False),
+        (b"GET / HTTP/1.0", [b"Connection: TE"], False),
         (b"GET / HTTP/1.0", [b"Connection: Keep-Alive"], True),
         (b"GET / HTTP/1.0", [b"Connection: x , keep-alive"], True),
         (b"GET / HTTP/1.0", [b"Connection: keep-alive, close"], False),
