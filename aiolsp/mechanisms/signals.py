@@ -40,6 +40,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
@@ -80,6 +81,8 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
     def __init__(self, *numbers: int) -> None:
         self.numbers = checked(numbers)
         self._arrived: deque[signal.Signals] = deque()
+        self._times: dict[signal.Signals, float] = {}
+        self._heard = 0.0
         self._received: set[signal.Signals] = set()
         self._previous: dict[signal.Signals, Any] = {}
         self._children: ChildWatcher | None = None
@@ -129,6 +132,7 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
+        self._heard = self._times[self._arrived[0]]
         number = self._arrived.popleft()
         self._received.add(number)
         if trace.on:
@@ -136,10 +140,10 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         return number
 
     async def again(self, *numbers: int) -> None:
-        """Wait for one of *numbers* that is more than an echo of the signal that came just now (sansio/stopping.py)."""
-        heard = self._loop.time()
+        """Wait for one of *numbers* that is more than an echo of the last one received (sansio/stopping.py)."""
+        first = self._heard
         async for number in self:
-            if number in numbers and self._loop.time() - heard > ECHO:
+            if number in numbers and self._heard - first > ECHO:
                 return
 
     def watch_child(self, pid: int) -> None:
@@ -190,6 +194,7 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
 
     def _add(self, number: signal.Signals) -> None:
         if number not in self._arrived:
+            self._times[number] = time.monotonic()
             self._arrived.append(number)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to wake
                 self._loop.call_soon_threadsafe(self._wake.set)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from aiolsp.mechanisms.signals import SignalReceiver, signals_held
+from aiolsp.sansio.stopping import ECHO
 from harness import DEADLINE
 from signalling import Factory, receive
 
@@ -42,6 +44,30 @@ def test_a_burst_of_different_signals_comes_whole_and_equal_ones_once(loop_facto
             assert sorted(await receive(signals, len(kinds))) == sorted(kinds)
             os.kill(os.getpid(), signal.SIGHUP)
             assert await receive(signals, 1) == [signal.SIGHUP]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def hold_the_loop() -> None:
+    """For long enough."""
+    time.sleep(2 * ECHO)
+
+
+def test_a_signal_is_an_echo_by_when_it_came_and_not_by_when_it_was_heard(loop_factory: Factory) -> None:
+    async def main() -> None:
+        async with SignalReceiver(signal.SIGTERM, signal.SIGINT) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await receive(signals, 1)
+            again = asyncio.ensure_future(signals.again(signal.SIGINT))
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGINT)
+            hold_the_loop()  # as a server that begins to close 10,000 connections does
+            for _ in range(9):
+                await asyncio.sleep(0)
+            assert not again.done()
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.wait_for(again, DEADLINE)
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())

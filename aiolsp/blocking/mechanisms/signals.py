@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from collections import deque
 from types import FrameType
 from typing import Any
@@ -52,6 +53,8 @@ class SelfPipe:
     def __init__(self, *numbers: int) -> None:
         self.numbers = checked(numbers)
         self._arrived: deque[signal.Signals] = deque()
+        self.heard = 0.0
+        """When the last of them came (``time.monotonic``), which may be long before it is received."""
         self._received: set[signal.Signals] = set()
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -98,6 +101,7 @@ class SelfPipe:
     def _caught(self, number: int, frame: FrameType | None) -> None:
         kind = signal.Signals(number)
         if kind not in self._arrived:
+            self.heard = time.monotonic()
             self._arrived.append(kind)
 
     def _drain(self) -> set[int]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from functools import partial
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
@@ -96,8 +95,7 @@ class WebServer:
 
     def _signalled(self, signals: SelfPipe) -> None:
         if signals.receive():
-            now = time.monotonic()
             if not self._stopping:
-                self._stopping, self._asked = True, now
-            elif now - self._asked > ECHO:
+                self._stopping, self._asked = True, signals.heard
+            elif signals.heard - self._asked > ECHO:
                 self.abort()
