@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,7 +14,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BUILD = "from setuptools import build_meta as b; print(b.build_sdist('dist')); print(b.build_wheel('dist'))"
+BUILD = "import backend; backend.build_sdist('dist'); backend.build_wheel('dist')"
+
+TOP = {".ci", "README.md", "aiolsp", "bench", "pyproject.toml", "tests"}
+"""What stands at the top of the repository, dot files aside."""
+
+ADDED = {"PKG-INFO", "aiolsp.egg-info", "setup.cfg"}
+"""What setuptools adds to that."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +31,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copytree(
         ROOT, copy, ignore=ignore_patterns("__pycache__", ".*_cache", ".git", ".hypothesis", ".venv", "*.egg-info")
     )
-    subprocess.run([sys.executable, "-c", BUILD], cwd=copy, check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(copy / ".ci")}
+    subprocess.run([sys.executable, "-c", BUILD], cwd=copy, env=environment, check=True, capture_output=True)
     return copy
 
 
@@ -33,11 +41,20 @@ def files_of(tree: Path, *folders: str) -> set[str]:
     return {str(path.relative_to(tree)) for folder in folders for path in (tree / folder).rglob("*") if path.is_file()}
 
 
-def test_a_source_distribution_has_all_that_the_tests_need(tree: Path) -> None:
+def source_names(tree: Path) -> set[str]:
+    """The names of the source distribution's files and folders, from its top down."""
     with tarfile.open(next(tree.glob("dist/*.tar.gz"))) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert files_of(tree, "aiolsp", "tests", "bench") - names == set()
-    assert {"README.md", "pyproject.toml", ".ci/run"} <= names
+        return {name.partition("/")[2] for name in archive.getnames()} - {""}
+
+
+def test_a_source_distribution_has_all_that_the_tests_need(tree: Path) -> None:
+    names = source_names(tree)
+    assert files_of(tree, "aiolsp", "tests", "bench", ".ci") - names == set()
+    assert {"README.md", "pyproject.toml"} <= names
+
+
+def test_a_source_distribution_has_nothing_else_at_its_top(tree: Path) -> None:
+    assert {name.partition("/")[0] for name in source_names(tree)} == TOP | ADDED
 
 
 def test_a_wheel_has_the_package_and_nothing_else(tree: Path) -> None:
