@@ -336,6 +336,6 @@ def check_writable(name: str) -> None:
         if new or path.is_file() or path.is_dir():
             path.open("ab").close()
         if new:
-            path.unlink()
+            os.unlink(os.path.realpath(name))  # not the link, if it is one
     except OSError as error:
         raise UsageError(f"cannot write {name}: {(error.strerror or '').lower()}") from None

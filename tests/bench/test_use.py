@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -71,6 +72,22 @@ def test_a_look_whether_a_file_can_be_written_leaves_it_as_it_was(tmp_path: Path
     for file in (there, new):
         make_plan(stress_parser().parse_args(["http://x/", "--json", str(file)]), "http://x/")
     assert there.read_text() == "{}" and not new.exists()
+
+
+def test_a_look_whether_a_file_can_be_written_leaves_a_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("new.json")
+    make_plan(stress_parser().parse_args(["http://x/", "--json", str(tmp_path / "link.json")]), "http://x/")
+    assert os.listdir(tmp_path) == ["link.json"]
+
+
+def test_what_is_no_file_can_be_written_as_well(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    try:
+        name = f"/dev/fd/{theirs}"  # what a shell gives for >(...)
+        assert make_plan(stress_parser().parse_args(["http://x/", "--json", name]), "http://x/")
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_method_that_is_given_is_used(serve: Serve) -> None:
