@@ -132,8 +132,8 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
-        self._heard = self._times[self._arrived[0]]
         number = self._arrived.popleft()
+        self._heard = self._times[number]
         self._received.add(number)
         if trace.on:
             trace.event("<", "signal", flags=number.name, why="as an event of the loop")
@@ -193,8 +193,8 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         self._add(signal.SIGCHLD)
 
     def _add(self, number: signal.Signals) -> None:
+        self._times[number] = time.monotonic()  # of the last of equal ones: it is no echo if the first is
         if number not in self._arrived:
-            self._times[number] = time.monotonic()
             self._arrived.append(number)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to wake
                 self._loop.call_soon_threadsafe(self._wake.set)

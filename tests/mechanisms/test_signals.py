@@ -73,6 +73,24 @@ def test_a_signal_is_an_echo_by_when_it_came_and_not_by_when_it_was_heard(loop_f
         runner.run(main())
 
 
+def test_a_signal_that_comes_again_behind_its_echo_counts_though_the_echo_is_not_yet_heard(
+    loop_factory: Factory,
+) -> None:
+    async def main() -> None:
+        async with SignalReceiver(signal.SIGTERM, signal.SIGINT) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await receive(signals, 1)
+            again = asyncio.ensure_future(signals.again(signal.SIGTERM))
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            hold_the_loop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(again, DEADLINE)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
 def test_it_is_an_iterator_that_ends_with_its_block(loop_factory: Factory) -> None:
     async def main() -> None:
         seen: list[signal.Signals] = []

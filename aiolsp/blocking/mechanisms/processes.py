@@ -177,8 +177,8 @@ class ProcessPool:
             elif number == signal.SIGHUP:
                 self.reload()
             elif number in STOP and not self._stopping:
-                self._stopping, self._asked = True, signals.heard
-            elif number in STOP and signals.heard - self._asked > ECHO:
+                self._stopping, self._asked = True, signals.came(number)
+            elif number in STOP and signals.came(number) - self._asked > ECHO:
                 self._follow(self.plan.kill())
 
     # The loop

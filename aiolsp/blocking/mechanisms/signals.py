@@ -53,8 +53,7 @@ class SelfPipe:
     def __init__(self, *numbers: int) -> None:
         self.numbers = checked(numbers)
         self._arrived: deque[signal.Signals] = deque()
-        self.heard = 0.0
-        """When the last of them came (``time.monotonic``), which may be long before it is received."""
+        self._times: dict[signal.Signals, float] = {}
         self._received: set[signal.Signals] = set()
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -98,10 +97,14 @@ class SelfPipe:
                 trace.event("<", "signal", fd=self._reader.fileno(), flags=number.name, why="from the self-pipe")
         return list(arrived)
 
+    def came(self, number: signal.Signals) -> float:
+        """When the last *number* that was received came (``time.monotonic``), which may be long before that."""
+        return self._times.get(number) or time.monotonic()  # its handler may not have run yet: see `receive`
+
     def _caught(self, number: int, frame: FrameType | None) -> None:
         kind = signal.Signals(number)
+        self._times[kind] = time.monotonic()
         if kind not in self._arrived:
-            self.heard = time.monotonic()
             self._arrived.append(kind)
 
     def _drain(self) -> set[int]:

@@ -94,8 +94,8 @@ class WebServer:
         self._loop.abort()
 
     def _signalled(self, signals: SelfPipe) -> None:
-        if signals.receive():
+        for number in signals.receive():
             if not self._stopping:
-                self._stopping, self._asked = True, signals.heard
-            elif signals.heard - self._asked > ECHO:
+                self._stopping, self._asked = True, signals.came(number)
+            elif signals.came(number) - self._asked > ECHO:
                 self.abort()

@@ -183,3 +183,23 @@ with SelfPipe(signal.SIGTERM) as signals, pool(lambda intake: None, processes=1)
         children._signalled(signals)
 """
     assert run(script).count("KILL") == kills
+
+
+@pytest.mark.parametrize(("later", "kills"), [("SIGHUP", 0), ("SIGTERM", 1)])
+def test_an_echo_is_told_by_when_it_came_and_not_by_what_came_later(later: str, kills: int) -> None:
+    script = f"""
+import time
+from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.sansio.stopping import ECHO
+
+with SelfPipe(signal.SIGTERM, signal.SIGHUP) as signals, pool(lambda intake: None, processes=1) as children:
+    children.plan.kill = lambda: print("KILL") or []
+    children.reload = lambda: None
+    signal.raise_signal(signal.SIGTERM)
+    children._signalled(signals)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(2 * ECHO)
+    signal.raise_signal(signal.{later})
+    children._signalled(signals)
+"""
+    assert run(script).count("KILL") == kills
