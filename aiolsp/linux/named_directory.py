@@ -51,10 +51,9 @@ class NamedDirectory:
         """Whether it is known, without waiting for a disk, to be the one at its path."""
         if self._doubtful:
             try:
-                status = cached.status(self.fd, os.fsencode(self._path), follow_symlinks=True)
+                self._doubtful = cached.identity(os.fsencode(self._path)) != self._identity
             except NotCached:
                 return False
-            self._doubtful = _identity(status) != self._identity
         return not self._doubtful
 
     def follow(self) -> bool:

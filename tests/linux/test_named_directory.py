@@ -47,6 +47,15 @@ def test_it_is_looked_for_once_after_each_doubt(named: NamedDirectory, site: Pat
     assert not os.get_inheritable(fd)
 
 
+def test_it_is_known_without_waiting_on_a_mount_of_its_own_too() -> None:
+    named = NamedDirectory("/dev/shm")
+    named.doubt()
+    try:
+        assert named.settled()
+    finally:
+        named.close()
+
+
 def test_where_it_is_still_the_same_no_other_is_opened(named: NamedDirectory) -> None:
     named.doubt()
     assert not named.follow() and os.listdir(named.fd) == ["old"]
