@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from greedy import ALLOCATOR, Outcome
 from harness import DEADLINE
 from load import attacks
 from load.attacks import ATTACKS, Attack, Steps, yield_to_others
+from load.plan import Plan, Target
 from versus.programs import SHELLS
+from versus.servers import Server
 
 HEADS = ATTACKS[0]
 ANSWERS = next(attack for attack in ATTACKS if attack.name == "answers")
@@ -109,6 +112,30 @@ def test_a_server_is_attacked_and_honest_clients_are_counted(
     assert outcome.answers and not outcome.failed and outcome.pace > 0 and outcome.quiet and outcome.beside
     assert outcome.kernel > 100_000, "an answer at least that nobody reads"
     assert os.sched_getaffinity(0) == processors
+
+
+SLOW = """
+import socketserver, time
+
+class Slow(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            if line == b"\\r\\n":
+                time.sleep(0.1)
+                self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+
+with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+    print("listening on 127.0.0.1:%d" % server.server_address[1], flush=True)
+    server.serve_forever()
+"""
+"""A web server that takes longer than a short run for each answer."""
+
+
+def test_a_server_that_others_keep_from_answering_is_asked_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greedy, "QUIET", 0.2)
+    with Server([sys.executable, "-c", SLOW], "slow") as server:
+        plan = Plan(Target("http", *server.address), client="wire", connections=2)
+        assert 0 < greedy.capacity(server, plan) <= 20
 
 
 def test_attackers_have_taken_a_step_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
