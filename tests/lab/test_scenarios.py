@@ -26,7 +26,7 @@ SHOWS: dict[str, list[str]] = {
     "EAGAIN understood": ["send", "send EAGAIN", "epoll_ctl MOD", "send", "close"],
     "without EPOLLONESHOT": ["recv", "recv EAGAIN", "send", "report EPOLLIN", "recv EAGAIN"],
     "never armed again": ["report EPOLLIN", "recv", "send", "send"],
-    "armed again": ["recv", "epoll_ctl MOD", "report EPOLLIN", "recv"],
+    "armed again": ["recv", "epoll_ctl MOD", "report EPOLLIN", "recv", "close", "close"],
     "a timer inserted twice": ["set", "recv", "set", "idle", "close"],
     "a timer moved": ["set", "recv", "set", "idle"],
     "a child that nobody reaps": ["started", "signal", "SIGCHLD", "zombies"],
@@ -68,6 +68,7 @@ def test_a_lab_shows_what_it_promises(name: str, scenario: Scenario, shell: Shel
     assert_in_order(run, SHOWS.get(scenario.title, []))
     assert run.counts.usage.processes >= 1 and run.counts.wake_ups > 0
     assert all(event.source.startswith("aiolsp/") for event in run.server())
+    assert "SIGTERM" in [event.flags for event in run.server("signal")], "it did not live to be stopped"
 
 
 @pytest.mark.parametrize("name", LABS)

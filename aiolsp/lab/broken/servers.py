@@ -53,9 +53,14 @@ class Server:
 
     def send(self, fd: int, data: bytes, why: str = "") -> None:
         """Send a short answer."""
-        if fd in self.peers:
+        if fd not in self.peers:
+            return
+        try:
             self.peers[fd].send(data)
-            trace.event(">", "send", fd=fd, size=len(data), why=why)
+        except OSError as error:
+            self.close(fd, _reason(error))
+            return
+        trace.event(">", "send", fd=fd, size=len(data), why=why)
 
     def _accept(self, fd: int, events: int) -> None:
         for peer, address in accept_ready(self._listener)[0]:
@@ -66,7 +71,11 @@ class Server:
 
     def _ready(self, fd: int, events: int) -> None:
         if events & ~select.EPOLLOUT:
-            data = self.peers[fd].recv(4096)
+            try:
+                data = self.peers[fd].recv(4096)
+            except OSError as error:
+                self.close(fd, _reason(error))
+                return
             trace.event("<", "recv", fd=fd, size=len(data), why="" if data else "end of stream")
             if not data:
                 self.close(fd, "end of stream")
@@ -77,6 +86,10 @@ class Server:
 
     def writable(self, fd: int) -> None:
         """There is room again for what is to be sent."""
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or "broken").lower()
 
 
 class EagainIsAnError(Server):
@@ -100,7 +113,7 @@ class EagainIsAnError(Server):
                 self._full(fd)
                 return
             except OSError as error:
-                self.close(fd, (error.strerror or "broken").lower())
+                self.close(fd, _reason(error))
                 return
             trace.event(">", "send", fd=fd, size=sent, why=f"{len(self._unsent[fd]) - sent:,} B left")
             self._unsent[fd] = self._unsent[fd][sent:]
@@ -123,7 +136,7 @@ class NeverArmedAgain(Server):
     def received(self, fd: int, data: bytes) -> None:
         """Answer, and give the socket's events back."""
         self.send(fd, data, "the answer")
-        if self.mended:
+        if self.mended and fd in self.peers:
             self.driver.modify(fd, self.flags)
 
 
