@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from aiolsp.lab.actors import Failed
 from aiolsp.lab.model import Run, Shell, assemble
 from aiolsp.lab.scenario import Lab, Scenario
-from aiolsp.lab.stage import Stage, Take
+from aiolsp.lab.stage import Stage, Take, scratch
 
 SHELLS: tuple[Shell, ...] = ("asyncio", "blocking")
 
 
 def perform(lab: Lab, scenario: Scenario, shell: Shell, take: Take | None = None) -> Run:
     """Run *scenario* once; *take* is told of each record as it comes. Raises Failed when it does not go as scripted."""
-    with tempfile.TemporaryDirectory(prefix="aiolsp-lab-") as directory:
-        home = Path(directory)
+    with scratch("aiolsp-lab-") as home:
         command = scenario.command(shell, home)
         scenario.prepare(home)
         stage = Stage([sys.executable, *command], home, take)

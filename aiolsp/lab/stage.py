@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -233,6 +234,20 @@ def signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+@contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """An empty directory for as long as the block runs: no signal comes between it and its removal."""
+    directory = None
+    try:
+        with signals_wait():
+            directory = tempfile.TemporaryDirectory(prefix=prefix)
+        yield Path(directory.name)
+    finally:
+        if directory is not None:
+            with signals_wait():
+                directory.cleanup()
 
 
 def _wait_for_end(pid: int) -> None:

@@ -14,13 +14,13 @@ import importlib
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from aiolsp.cli import Parser, execute, port_number
 from aiolsp.lab.page import PROJECT, assembled
 from aiolsp.lab.scenarios import LABS
+from aiolsp.lab.stage import scratch
 
 PORT = 8301
 """By default: 8000 and the book's page of the thread pool, as each program has it."""
@@ -71,8 +71,8 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the page until a signal; the exit status."""
     # By its name, as `python -m aiolsp` does: the lab runs programs, it is not built from them.
     server = importlib.import_module("aiolsp.websrv.__main__")
-    with tempfile.TemporaryDirectory(prefix="aiolsp-lab-web-") as home:
-        status: int = server.main([*make_site(Path(home)), "--host", "127.0.0.1", "--port", str(options.port)])
+    with scratch("aiolsp-lab-web-") as home:
+        status: int = server.main([*make_site(home), "--host", "127.0.0.1", "--port", str(options.port)])
     return status
 
 

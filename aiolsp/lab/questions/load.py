@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from aiolsp.lab.actors import PATIENCE
 from aiolsp.lab.model import Shell
 from aiolsp.lab.questions.question import Figures, Question
 from aiolsp.lab.runner import SHELLS
 from aiolsp.lab.scenarios import websrv
-from aiolsp.lab.stage import Address, Stage
+from aiolsp.lab.stage import Address, Stage, scratch
 
 SECONDS = 0.4
 """Of each way to ask."""
@@ -74,8 +72,7 @@ def rate(ask: Callable[[Address], int], address: Address) -> str:
 def rates(shell: Shell) -> list[str]:
     """Of every way to ask, before the web server of *shell*."""
     [scenario] = websrv.LAB.shown
-    with tempfile.TemporaryDirectory(prefix="aiolsp-lab-") as directory:
-        home = Path(directory)
+    with scratch("aiolsp-lab-") as home:
         scenario.prepare(home)
         with Stage([sys.executable, *scenario.command(shell, home)], home, traced=False) as stage:
             found = [rate(afresh, stage.address)]
