@@ -35,6 +35,7 @@ class Trace:
         self.on = False
         self._lines: TextIO | None = None
         self._json: int | None = None
+        self._file: int | None = None
         self._owner = 0
         self._lanes: set[tuple[int, int]] = set()
 
@@ -51,11 +52,11 @@ class Trace:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
             descriptor = os.open(json_path, flags, 0o644)
             try:
-                os.write(descriptor, b"[\n" + _dump(_metadata("process_name", " ".join(sys.argv[:3]))))
+                os.write(descriptor, b"[\n" + _dump(_metadata("process_name", _command())))
             except OSError:
                 os.close(descriptor)
                 raise
-            self._json = descriptor
+            self._json = self._file = descriptor
         self.on = lines is not None or json_path is not None
 
     def event(
@@ -73,9 +74,10 @@ class Trace:
 
         A trace that cannot be written (its reader left, the disk is full) ends; the program goes on.
         """
-        if self._lines is not None:
+        lines = self._lines  # another thread may take it away meanwhile
+        if lines is not None:
             try:
-                self._lines.write(_line(sign, call, fd, flags, size, why, args))
+                lines.write(_line(sign, call, fd, flags, size, why, args))
             except OSError:
                 self._lines = None
                 self.on = self._json is not None
@@ -99,33 +101,41 @@ class Trace:
 
     def descriptors(self) -> list[int]:
         """The files of its own that it writes to: a child that closes all others goes on writing to these."""
-        return [] if self._json is None else [self._json]
+        return [] if self._file is None else [self._file]
 
     def close(self) -> None:
         """End the JSON so that it is a whole document; only the process that opened it does."""
         if os.getpid() == self._owner:
             self._write(b"\n]\n")
-        if self._json is not None:
-            os.close(self._json)
-        self._json = self._lines = None
+        if self._file is not None:
+            os.close(self._file)
+        self._json = self._file = self._lines = None
         self._lanes.clear()
         self.on = False
 
     def _append(self, record: dict[str, object]) -> None:
         lane = (os.getpid(), threading.get_native_id())
         if lane not in self._lanes:
+            if lane[0] not in {self._owner, *(pid for pid, _ in self._lanes)}:
+                name = f"{_command()} (child of {self._owner})"
+                self._write(b",\n" + _dump(_metadata("process_name", name)))
             self._lanes.add(lane)
             self._write(b",\n" + _dump(_metadata("thread_name", threading.current_thread().name)))
         self._write(b",\n" + _dump(record))
 
     def _write(self, data: bytes) -> None:
-        if self._json is not None:
+        descriptor = self._json
+        if descriptor is not None:
             try:
-                os.write(self._json, data)
+                os.write(descriptor, data)
             except OSError:
-                os.close(self._json)
+                # `close` closes it: another thread may be about to write there, and the number would be a socket's.
                 self._json = None
                 self.on = self._lines is not None
+
+
+def _command() -> str:
+    return " ".join(sys.argv[:3])
 
 
 def _line(sign: str, call: str, fd: int, flags: str, size: int, why: str, args: dict[str, object]) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiolsp.tracing import Trace
+from harness import DEADLINE
 
 
 @pytest.fixture
@@ -211,6 +214,8 @@ def test_a_forked_child_writes_to_the_same_file_in_a_lane_of_its_own(trace: Trac
         ("= after", os.getpid()),
     ]
     assert [record["pid"] for record in records(path) if record["name"] == "thread_name"] == [os.getpid(), child]
+    names = {record["pid"]: record["args"]["name"] for record in records(path) if record["name"] == "process_name"}
+    assert names == {os.getpid(): names[os.getpid()], child: f"{names[os.getpid()]} (child of {os.getpid()})"}
 
 
 def test_a_second_trace_replaces_the_file(trace: Trace, tmp_path: Path) -> None:
@@ -270,6 +275,25 @@ def test_a_full_disk_ends_the_json_and_not_the_program(trace: Trace, tmp_path: P
     before = len(os.listdir("/proc/self/fd"))
     trace.event("<", "recv")
     trace.event("<", "recv")
-    assert len(os.listdir("/proc/self/fd")) == before - 1
     assert trace.on is True
     assert lines.getvalue() == "< recv\n" * 2
+    trace.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+def test_threads_may_all_find_at_once_that_nothing_can_be_written(
+    trace: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace.open(None, str(tmp_path / "t.json"))
+    together = threading.Barrier(4)
+
+    def write(fd: int, data: bytes) -> int:
+        together.wait(DEADLINE)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", write)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(trace.event, "<", "recv") for _ in range(4)]:
+            done.result()
+    monkeypatch.undo()
+    assert trace.on is False
