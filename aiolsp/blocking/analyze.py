@@ -49,7 +49,7 @@ from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.http1.analysis import RequestAnalysis
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
-from aiolsp.sansio.timers import SortedTimerList, Timer
+from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
 from aiolsp.tracing import trace
 
 READ_SIZE = 64 * 1024
@@ -123,7 +123,7 @@ class AnalyzeServer:
     def _tick(self) -> None:
         now = time.monotonic()
         self._acceptor.tick(now)
-        for timer in self.timers.tick(now):
+        for timer in self.timers.tick(now, MOST):
             timer.callback()
 
 

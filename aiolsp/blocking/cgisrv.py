@@ -50,7 +50,7 @@ from aiolsp.sansio.programs import (
     ended,
     timed_out,
 )
-from aiolsp.sansio.timers import SortedTimerList, Timer
+from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.cgisrv")
@@ -147,7 +147,7 @@ class CgiServer:
     def _tick(self, intake: Intake) -> None:
         now = time.monotonic()
         intake.tick(now)
-        for timer in self.timers.tick(now):
+        for timer in self.timers.tick(now, MOST):
             timer.callback()
 
 

@@ -93,9 +93,12 @@ class AlarmDriver:
             signal.setitimer(signal.ITIMER_REAL, *self._previous)
 
     def fire(self) -> None:
-        """Call what is due; the program calls this when it received SIGALRM (a spare call does no harm)."""
+        """Call what is due, MOST at the most; the program calls this when it received SIGALRM.
+
+        That comes again at once if it was not all. A spare call does no harm.
+        """
         now = time.monotonic()
-        expired = self.timers.tick(now)
+        expired = self.timers.tick(now, MOST)
         if trace.on:
             late = f"{(now - self._wake_up) * 1000:+.2f}ms"
             trace.event("%", "fired", why=_outcome(expired), late=late, expired=len(expired), left=len(self.timers))

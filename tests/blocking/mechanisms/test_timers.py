@@ -11,9 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
+from aiolsp.blocking.analyze import AnalyzeServer
+from aiolsp.blocking.cgisrv import CgiServer
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.mechanisms.timers import LATE, AlarmDriver, PollDriver, poll_timeout
 from aiolsp.sansio.timers import MOST, IdleTimer, SortedTimerList, Timer
@@ -230,6 +234,33 @@ def test_however_many_are_due_there_is_a_look_at_the_sockets_between_them() -> N
         driver.fire()
         counts.append(len(calls))
     assert counts == [MOST, 2 * MOST, 2 * MOST + 1] and calls == sorted(calls)
+
+
+def test_however_many_are_due_the_alarm_comes_again_for_each_few_of_them(pipe: SelfPipe) -> None:
+    called: list[str] = []
+    counts = []
+    with AlarmDriver(pipe) as driver:
+        now = driver.time()
+        for number in range(2 * MOST + 1):
+            driver.add(Timer(now, lambda number=number: called.append(str(number))))  # type: ignore[misc]
+        while len(called) < 2 * MOST + 1:
+            run_until(driver, pipe, called, len(called) + 1)
+            counts.append(len(called))
+    assert counts == [MOST, 2 * MOST, 2 * MOST + 1]
+
+
+def test_a_program_without_a_driver_looks_at_its_sockets_too_between_many_that_are_due() -> None:
+    intake = Mock(next_deadline=lambda: None)
+    with AnalyzeServer(port=0) as analyze, CgiServer(Mock(), Mock()) as cgi:
+        for timers, tick, timeout in (
+            (analyze.timers, analyze._tick, analyze._timeout),
+            (cgi.timers, partial(cgi._tick, intake), partial(cgi._timeout, intake)),
+        ):
+            called: list[str] = []
+            for _ in range(MOST + 1):
+                timers.add(Timer(0.0, partial(called.append, "")))
+            tick()
+            assert len(called) == MOST and timeout() == 0
 
 
 def test_what_is_due_after_a_wait_that_was_late_fires_after_the_next_one() -> None:
