@@ -49,6 +49,11 @@ class Waiting(asyncio.Protocol):
 
     # The other parts
 
+    @property
+    def _owing(self) -> bool:
+        """Whether an answer, or a part of one, is still owed to the client."""
+        raise NotImplementedError
+
     def refuse(self, fault: ProtocolError) -> None:
         """Answer what cannot be understood, or not be served, and close."""
         raise NotImplementedError
@@ -101,7 +106,7 @@ class Waiting(asyncio.Protocol):
             case Phase.HEAD | Phase.BODY:
                 self._service.timers.add(self._timer)
                 self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
-            case Phase.IDLE if self._transfer is not None:  # it waits for its turn: that is no fault of the client's
+            case Phase.IDLE if self._owing:  # it waits for its turn: that is no fault of the client's
                 self._patience.last_activity = self._service.timers.time()
                 self._service.timers.add(self._timer)
             case Phase.IDLE if not self.transport.get_write_buffer_size():

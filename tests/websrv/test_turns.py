@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from aiolsp.http1.limits import Limits
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
+from aiolsp.websrv.connection import HttpConnection
 from aiolsp.websrv.service import Service
 from aiolsp.websrv.turns import LEAST, TURN, Turns
 from faults import reset
@@ -103,3 +106,29 @@ def test_who_leaves_with_requests_unanswered_is_not_complained_of(shell: Shell, 
         with server.connect() as peer:
             assert exchange(peer, "/file.txt").status == 200
         assert server.stderr.text == ""
+
+
+def test_who_waits_for_its_turn_is_not_timed_out(
+    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Callable[[], None]] = []
+    expired: list[Phase] = []
+    timed_out = HttpConnection._timed_out
+
+    def noted(connection: HttpConnection) -> None:
+        expired.append(connection._patience.phase)
+        timed_out(connection)
+
+    monkeypatch.setattr(HttpConnection, "_timed_out", noted)
+    with hosted(loop_name, tmp_path, Settings(limits=Limits(idle_timeout=0.2))) as host:
+        turns = host.service.turns
+        peer, _ = host.connect()
+        with peer:
+            monkeypatch.setattr(turns, "queue", waiting.append)
+            peer.sendall(request("*", method="OPTIONS") * TURN)
+            host.wait_until(lambda: len(expired) == 2, "a second time-out while it waits")
+            monkeypatch.undo()
+            host.call(lambda: turns.queue(*waiting))
+            for _ in range(TURN):
+                assert read_reply(peer).status == 204
+    assert set(expired) == {Phase.IDLE}
