@@ -230,7 +230,8 @@ def unused_port() -> int:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", random.randrange(1024, lowest)))
+            # Where the kernel gives all of them (1024 to 65535, for many clients), its choice is as good as any.
+            probe.bind(("127.0.0.1", random.randrange(1024, lowest) if lowest > 1024 else 0))
             return int(probe.getsockname()[1])
 
 
