@@ -31,7 +31,8 @@ class NamedDirectory:
         self._path = os.path.abspath(path)
         self.fd = os.open(path, _DIRECTORY)
         self._identity = _identity(os.fstat(self.fd))
-        self._doubtful = False
+        # The last doubt, and the one that a look has settled: who doubts during a look is not told by it.
+        self._doubt = self._settled = object()
         self._lock = threading.Lock()
 
     @property
@@ -45,35 +46,44 @@ class NamedDirectory:
 
     def doubt(self) -> None:
         """From now on it may be another: see to it with `settled` or `follow`. For any thread, as these are."""
-        self._doubtful = True
+        self._doubt = object()
 
     def settled(self) -> bool:
         """Whether it is known, without waiting for a disk, to be the one at its path."""
-        if self._doubtful:
+        doubt = self._doubt
+        if doubt is not self._settled:
             try:
-                self._doubtful = cached.identity(os.fsencode(self._path)) != self._identity
+                if cached.identity(os.fsencode(self._path)) != self._identity:
+                    return False
             except NotCached:
                 return False
-        return not self._doubtful
+            self._settled = doubt
+        return True
 
     def follow(self) -> bool:
         """Open the one at its path, if that is doubtful; whether it is another. Waits for the disk."""
-        if not self._doubtful:
+        if self._doubt is self._settled:
             return False
         with self._lock:
-            self._doubtful = False
+            doubt = self._doubt
             try:
-                if _identity(os.stat(self._path)) == self._identity:
-                    return False
-                fd = os.open(self._path, _DIRECTORY)
-            except OSError:
-                return False
-            try:
-                self._identity = _identity(os.fstat(fd))
-                os.dup2(fd, self.fd, inheritable=False)
+                return doubt is not self._settled and self._look()
             finally:
-                os.close(fd)
-            return True
+                self._settled = doubt
+
+    def _look(self) -> bool:
+        try:
+            if _identity(os.stat(self._path)) == self._identity:
+                return False
+            fd = os.open(self._path, _DIRECTORY)
+        except OSError:
+            return False
+        try:
+            os.dup2(fd, self.fd, inheritable=False)
+            self._identity = _identity(os.fstat(fd))  # only now: who compares it meanwhile must not find the old one
+        finally:
+            os.close(fd)
+        return True
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

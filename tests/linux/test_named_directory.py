@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
 from aiolsp.linux.named_directory import NamedDirectory
+from harness import DEADLINE
 
 
 @pytest.fixture
@@ -54,6 +57,32 @@ def test_it_is_known_without_waiting_on_a_mount_of_its_own_too() -> None:
         assert named.settled()
     finally:
         named.close()
+
+
+def test_it_is_not_settled_while_a_thread_still_looks(
+    named: NamedDirectory, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, may_go_on, look = threading.Event(), threading.Event(), os.stat
+
+    def slow(path: str) -> os.stat_result:
+        looks.set()
+        assert may_go_on.wait(DEADLINE)
+        return look(path)
+
+    make_anew(site)
+    named.doubt()
+    monkeypatch.setattr(os, "stat", slow)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(named.follow)
+        assert looks.wait(DEADLINE)
+        settled = named.settled()
+        second = threads.submit(lambda: (named.follow(), os.listdir(named.fd)))
+        wait([second], timeout=0.05)  # it should not be done before the first
+        may_go_on.set()
+        found = first.result(), second.result()
+    monkeypatch.undo()
+    assert found == (True, (False, ["new"]))
+    assert not settled and named.settled()
 
 
 def test_where_it_is_still_the_same_no_other_is_opened(named: NamedDirectory) -> None:
