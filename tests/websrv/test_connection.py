@@ -41,6 +41,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_the_end_of_an_answer_does_not_wait_for_the_client_to_acknowledge_its_beginning(
+    shell: Shell, site: Path
+) -> None:
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect()
+        with peer:
+            assert host.socket_of(served).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_hundred_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
     targets = ["/small.txt", "/missing", "/middle.bin"]
     with server.connect() as peer:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from aiolsp.http1.limits import Limits
 from aiolsp.http1.whole import HeadReader
 from aiolsp.linux.pages import Place
+from aiolsp.static.access_log import LogRecord
 from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.connection import NO_EVENTS, NO_INPUT, NO_PARSER
@@ -97,7 +98,9 @@ def test_an_answer_that_is_kept_again_is_the_newer_one_and_counts_on(answers: Re
     ready = find(answers, OTHER)
     assert ready is not None
     ready.hits = 5
+    ready.told["host"] = LogRecord.of("host", None, 200, 6)
     answers.keep(HEAD, 200, b"newer")
+    assert not ready.told, "the log is told of the newer one"
     assert find(answers, OTHER) is ready and answers.table[OTHER] is ready
     assert ready.payload == b"newer" and ready.hits == 5
 
@@ -120,6 +123,13 @@ def test_what_clients_write_to_ask_for_a_part_is_not_kept(answers: ReadyAnswers)
     assert all(answers.asked_again((b"/file", part + b"9")) for part in parts)
     answers.forget()
     assert not answers.asked_again((b"/file", parts[0] + b"9"))
+
+
+def test_few_parts_are_remembered(answers: ReadyAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "PARTS", 2)
+    for part in ("first", "second", "third"):
+        assert not answers.asked_again(part)
+    assert [answers.asked_again(part) for part in ("first", "second", "third")] == [True, True, False]
 
 
 def test_what_never_repeats_is_not_kept_without_bound(answers: ReadyAnswers, monkeypatch: pytest.MonkeyPatch) -> None:

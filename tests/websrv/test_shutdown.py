@@ -33,7 +33,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_answers_that_wait_for_the_disk_are_given_and_say_close(shell: Shell, site: Path) -> None:
+def test_answers_that_wait_for_the_disk_are_given_and_say_close(
+    shell: Shell, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("websrv.server", "blocking.websrv.readiness"):
+        monkeypatch.setattr(f"aiolsp.{module}.FRESH", 60.0)  # who has asked is let go before that
     with hosted(shell.name, site) as host:
         peer, served = host.connect()
         idle, _ = host.connect()
@@ -43,7 +47,7 @@ def test_answers_that_wait_for_the_disk_are_given_and_say_close(shell: Shell, si
             with host.held_threads():
                 peer.sendall(request("/not-asked-for-yet") + request("/small.txt"))
                 host.wait_until(lambda: host.has_asked(served), "the requests")
-                host.begin_to_stop(20.0)
+                host.begin_to_stop(60.0)
                 assert receive_to_end(idle) == b""
             reply = read_reply(peer)
             assert reply.status == 404 and reply.fields["connection"] == "close"
@@ -73,7 +77,7 @@ def test_the_first_request_of_a_new_connection_may_still_be_on_its_way(shell: Sh
         peer, _ = host.connect()
         silent, _ = host.connect()
         with peer, silent:
-            host.begin_to_stop(20.0)
+            host.begin_to_stop(60.0)
             reply = exchange(peer, "/small.txt")
             assert reply.body == SMALL and reply.fields["connection"] == "close"
             assert receive_to_end(silent) == b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import inspect
 import os
@@ -138,6 +139,34 @@ def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
         assert served._transfer is not None and served._transfer._out.fileno() >= 0, "the thread still sends on it"
         release.set()
         host.wait_until(lambda: descriptors() == before, "everything closed")
+
+
+def test_that_the_client_had_read_what_went_before_is_no_reason_to_send_a_piece_twice(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        entered.set()
+        release.wait(20)
+        return really_send(out, piece, limit)
+
+    monkeypatch.setattr(transfer, "send_file", slow)
+    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
+    with hosted(loop_name, site, Settings(threads=2)) as host:
+        peer, served = host.connect()
+        with peer:
+            peer.sendall(request("/large.bin"))
+            assert entered.wait(20)
+
+            def tell() -> None:
+                served.pause_writing()
+                served.resume_writing()
+                asyncio.get_running_loop().call_soon(release.set)
+
+            host.call(tell)
+            assert read_reply(peer).body == LARGE
+            assert exchange(peer, "/small.txt").body == b"small"
 
 
 def test_a_download_that_is_broken_off_is_logged_with_what_was_sent(

@@ -53,6 +53,17 @@ async def test_who_queues_comes_one_by_one_and_once() -> None:
     assert seen == [("first", TURN), ("second", TURN)]
 
 
+async def test_the_queue_moves_by_one_in_a_turn_of_the_loop_until_it_is_empty() -> None:
+    turns = Turns()
+    seen: list[str] = []
+    for name in "abc":
+        turns.queue(partial(seen.append, name))
+    for count in range(1, 4):
+        await asyncio.sleep(0)
+        assert "".join(seen) == "abc"[:count]
+    assert not turns._counting, "an idle server is not woken"
+
+
 @pytest.mark.parametrize("count", [2_000, 20])
 def test_one_request_is_answered_before_the_last_of_thousands_that_came_earlier(
     loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
