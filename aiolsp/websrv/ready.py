@@ -116,7 +116,7 @@ class ReadyAnswers:
         """Whether *part* was asked for before, as far as that is remembered, so that its answer is to be kept."""
         known = hash(part)
         again = known in self._parts
-        if not again and len(self._parts) < PARTS:
+        if len(self._parts) < PARTS:
             self._parts.add(known)
         return again
 
