@@ -233,6 +233,17 @@ def test_a_last_answer_is_sent_whole_though_the_socket_be_full(loop_name: str, t
                 assert received.endswith(b"\r\n\r\n" + body) and received.count(body) == 2
 
 
+def test_who_stops_reading_again_at_once_is_waited_for(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect()
+        with peer:
+            host.call(lambda: (served.pause_writing(), served.resume_writing(), served.pause_writing()))
+            peer.sendall(request("/small.txt"))
+            host.wait_until(lambda: served._input, "the request")
+            host.call(served.resume_writing)
+            assert read_reply(peer).body == SMALL
+
+
 @pytest.mark.parametrize("name", [shell.name for shell in SHELLS])
 def test_no_connection_is_left_to_the_garbage_collector(name: str, site: Path) -> None:
     """What is freed at once costs no search, and takes what was not sent along; so none must refer to itself."""

@@ -20,7 +20,7 @@ from aiolsp.websettings import Settings
 from aiolsp.websrv import ready
 from aiolsp.websrv.connection import NO_EVENTS, NO_INPUT, NO_PARSER
 from aiolsp.websrv.ready import LENT, ReadyAnswer, ReadyAnswers
-from harness import receive_exactly, receive_until
+from harness import receive_exactly, receive_to_end, receive_until
 from webclient import exchange, read_reply, request
 from webhost import Host, hosted, ready_hits
 
@@ -275,6 +275,28 @@ def test_a_large_answer_is_lent_and_comes_whole_however_slowly_it_is_read(
             assert exchange(peer, "/large.bin", f"X: {number}").body == LARGE
     assert len(lent) > 10
     assert all(sent > len(LARGE) for sent in lent) if buffer > len(LARGE) else any(sent < len(LARGE) for sent in lent)
+
+
+def test_a_large_answer_that_is_the_last_is_followed_by_the_end(host: Host) -> None:
+    while not ready_hits(host):
+        peer, _ = host.connect()
+        with peer:
+            peer.sendall(request("/large.bin", "Connection: close"))
+            assert read_reply(peer).body == LARGE
+            assert receive_to_end(peer) == b""
+
+
+def test_who_is_answered_by_what_is_ready_is_not_silent(host: Host) -> None:
+    peer, served = host.connect()
+    with peer:
+        for _ in range(50):  # in most of them, no second ends
+            before = ready_hits(host)
+            host.call(lambda: setattr(served._patience, "last_activity", 0.0))
+            exchange(peer, "/file.txt")
+            if ready_hits(host) > before:
+                assert host.call(lambda: served._patience.last_activity) > 0.0
+                return
+    pytest.fail("never")
 
 
 def test_what_is_lent_is_counted_twice_and_what_takes_its_place_is_not_lent(answers: ReadyAnswers) -> None:
