@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic_ns
 
 from aiolsp.mechanisms.signals import signals_held
@@ -60,8 +60,12 @@ class Run:
         working = asyncio.create_task(self._client.run(self._dispatcher, self._record))
         watching = asyncio.create_task(self._watch())
         try:
-            with self._interrupts(lambda: self._interrupt(working)), suppress(asyncio.CancelledError):
+            with self._interrupts(lambda: self._interrupt(working)):
                 await working
+        except asyncio.CancelledError:
+            # Who cancels the whole of it, as a runner does at Ctrl-C, is not given the figures but obeyed.
+            if not self._interrupted:
+                raise
         finally:
             watching.cancel()
             gc.unfreeze()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,7 +18,9 @@ import pytest
 from aiolsp.mechanisms.loop import run
 from faults import wait_until
 from harness import DEADLINE, Process
+from load.generator import LocalGenerator
 from load.interrupts import interruptible, stop_signals, uninterrupted
+from load.plan import Plan, parse_url
 from load.run import signals
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -70,6 +76,26 @@ def test_a_signal_between_two_runs_still_interrupts(loop: str) -> None:
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL and not handled
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("client", ["aiohttp", "wire"])
+def test_ctrl_c_is_not_lost_on_a_run_that_leaves_it_to_others(serve: Callable[..., Any], client: str) -> None:
+    """A comparison took the run that it had cut short for a whole one, and went on."""
+
+    def answer(connection: socket.socket, number: int) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if number == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    plan = Plan(parse_url(serve(answer).url)[0], client=client, connections=2)
+
+    async def load() -> None:
+        async with LocalGenerator(plan, lambda _: nullcontext()) as generator:
+            await generator.run(plan)
+
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        asyncio.run(load())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
