@@ -35,7 +35,7 @@ from tempfile import TemporaryDirectory
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser
 from load.attacks import ATTACKS, SECONDS, Address, Attack, run, yield_to_others
-from load.interrupts import interruptible
+from load.interrupts import blocked_signals, interruptible
 from load.machine import machine_record
 from load.options import positive_count
 from load.plan import Plan, Target
@@ -120,7 +120,8 @@ def under(attack: Attack, address: Address, pace: list[float]) -> Iterator[None]
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=run, args=(attack, address, theirs), daemon=True)
-    process.start()
+    with blocked_signals():
+        process.start()
     theirs.close()
     try:
         _receive(ours)
@@ -129,7 +130,7 @@ def under(attack: Attack, address: Address, pace: list[float]) -> Iterator[None]
         pace.append(float(str(_receive(ours))))
     finally:
         ours.close()
-        process.terminate()
+        process.kill()
         process.join()
 
 

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 
 @contextmanager
@@ -41,6 +42,21 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for late in came:
             signal.raise_signal(late)
+
+
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """What multiprocessing spawns in the block does not hear a signal to stop: Ctrl-C is for its parent.
+
+    It inherits the mask (signal(7)).
+    """
+    # It unblocks SIGINT and SIGTERM when it has started, and would do so as part of starting the first process.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -22,11 +22,9 @@ import asyncio
 import multiprocessing
 import os
 import pickle
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from time import monotonic_ns
@@ -34,7 +32,7 @@ from typing import Any, Self
 
 from aiolsp.mechanisms.loop import run
 from load.generator import LocalGenerator
-from load.interrupts import stop_signals
+from load.interrupts import blocked_signals
 from load.measurement import Measurement, Sample, merge_workers
 from load.plan import Plan, share
 from load.run import Observer, signals
@@ -66,13 +64,11 @@ class WorkerPool:
 
     async def __aenter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
-        # It unblocks SIGINT and SIGTERM when it has started, and would do so as part of starting the first worker.
-        resource_tracker.ensure_running()
         for index in range(self._count):
             ours, theirs = context.Pipe()
             part = share(self._plan, index, self._count)
             process = context.Process(target=serve_runs, args=(theirs, part, self._loop), daemon=True)
-            with _blocked_signals():
+            with blocked_signals():
                 process.start()
             theirs.close()
             self._processes.append(process)
@@ -161,16 +157,6 @@ def _add_reader(pipe: Connection, callback: Callable[[], None]) -> None:
     asyncio.get_running_loop().add_reader(pipe.fileno(), callback)
     # uvloop makes what it watches non-blocking, and a Connection cannot send or receive half a message.
     os.set_blocking(pipe.fileno(), True)
-
-
-@contextmanager
-def _blocked_signals() -> Iterator[None]:
-    # A child inherits the mask (signal(7)): Ctrl-C on the terminal then reaches the parent only.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve_runs(pipe: Connection, plan: Plan, loop: str) -> None:

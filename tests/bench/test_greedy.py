@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ from versus.servers import Server
 
 HEADS = ATTACKS[0]
 ANSWERS = next(attack for attack in ATTACKS if attack.name == "answers")
+IDLE = next(attack for attack in ATTACKS if attack.name == "idle")
 FINE = Outcome(
     HEADS,
     "uvloop",
@@ -163,6 +166,17 @@ def test_attackers_have_taken_a_step_before_anything_is_measured(monkeypatch: py
         may_step.set()
         attacking.join(DEADLINE)
         theirs.close()
+
+
+def test_ctrl_c_on_a_terminal_does_not_reach_the_attackers() -> None:
+    """They said so with a traceback, and who had set them on a server took them for gone, not itself for stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with greedy.under(replace(IDLE, count=5), listener.getsockname(), []):
+            (attackers,) = multiprocessing.active_children()
+            assert attackers.pid is not None
+            blocked = int(Path(f"/proc/{attackers.pid}/status").read_text().split("SigBlk:")[1].split()[0], 16)
+        assert blocked >> signal.SIGINT - 1 & 1
+        assert not attackers.is_alive()
 
 
 def test_attackers_come_last_on_their_processor() -> None:
