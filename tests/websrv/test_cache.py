@@ -70,6 +70,22 @@ def test_the_least_recently_used_goes_first() -> None:
     assert len(cache) == 2
 
 
+def test_what_was_there_and_has_grown_takes_the_place_of_others() -> None:
+    cache = FileCache(for_contents(3 * (ENTRY_COST + 100)))
+    for name in "abc":
+        assert admitted(cache, name) == 1
+    grown = cache.put(key("a"), resource(300), 3.0)
+    assert grown is not None and grown is cache.get(key("a"))
+    assert [cache.get(key(name)) is None for name in "bc"] == [True, False]
+
+
+def test_who_was_admitted_and_had_to_go_is_a_newcomer_again() -> None:
+    cache = FileCache(for_contents(ENTRY_COST + 100))
+    assert admitted(cache, "a") == 1
+    for name in "bcbc":
+        assert admitted(cache, name) == 2
+
+
 def test_a_walk_through_all_files_leaves_what_was_kept() -> None:
     names = [f"hot{number}" for number in range(80)]
     cache = FileCache(for_contents(len(names) * (ENTRY_COST + 100)))

@@ -152,6 +152,20 @@ def test_who_half_closes_still_gets_the_answers_owed(server: Server, target: str
         assert receive_to_end(peer) == b""
 
 
+def test_who_half_closes_while_the_disk_is_asked_still_gets_the_answer(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect()
+        with peer, host.held_threads() as release:
+            peer.sendall(request("/small.txt"))
+            host.wait_until(lambda: host.has_asked(served), "the request")
+            peer.shutdown(socket.SHUT_WR)
+            if shell.name != "blocking":  # whose thread does not read meanwhile
+                host.wait_until(lambda: served._ended, "the end")
+            release.set()
+            assert read_reply(peer).body == SMALL
+            assert receive_to_end(peer) == b""
+
+
 def test_half_a_request_and_its_end_is_no_request(server: Server) -> None:
     for begun in (b"GET / HT", request("/small.txt", "Content-Length: 9") + b"12345"):
         with server.connect() as peer:

@@ -14,11 +14,11 @@ import pytest
 from aiolsp.http1.limits import Limits
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
-from aiolsp.websrv.connection import HttpConnection
+from aiolsp.websrv.connection import HEADS, HttpConnection
 from aiolsp.websrv.service import Service
 from aiolsp.websrv.turns import LEAST, TURN, Turns
 from faults import reset
-from harness import Shell
+from harness import Shell, receive_to_end
 from webclient import exchange, read_reply, request
 from webhost import hosted
 
@@ -143,3 +143,24 @@ def test_who_waits_for_its_turn_is_not_timed_out(
             for _ in range(TURN):
                 assert read_reply(peer).status == 204
     assert set(expired) == {Phase.IDLE}
+
+
+def test_who_waits_for_its_turn_is_answered_though_the_server_stops(
+    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Callable[[], None]] = []
+    bare = len(request("*", "X: ", method="OPTIONS"))
+    data = request("*", "X: " + "y" * (HEADS - bare), method="OPTIONS")
+    with hosted(loop_name, tmp_path) as host:
+        turns = host.service.turns
+        peer, served = host.connect()
+        with peer:
+            with monkeypatch.context() as spent:
+                spent.setattr(turns, "queue", waiting.append)
+                host.call(lambda: setattr(turns, "left", 2))
+                peer.sendall(data * 3)
+                host.wait_until(lambda: waiting, "the queue")
+            assert not served._events and served._parser.between_messages, "all that was parsed is answered"
+            host.call(lambda: (served.drain(), turns.queue(*waiting)))
+            assert [read_reply(peer).fields.get("connection") for _ in range(2)] == [None, "close"]
+            assert receive_to_end(peer) == b""
