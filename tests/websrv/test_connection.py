@@ -166,6 +166,31 @@ def test_who_half_closes_while_the_disk_is_asked_still_gets_the_answer(shell: Sh
             assert receive_to_end(peer) == b""
 
 
+def test_who_does_not_read_is_not_waited_for_without_end_because_the_disk_was_asked(loop_name: str, site: Path) -> None:
+    with hosted(loop_name, site) as host:
+        peer, served = host.connect()
+        with peer:
+            with host.held_threads():
+                peer.sendall(request("/small.txt"))
+                host.wait_until(lambda: host.has_asked(served), "the request")
+                host.call(served.pause_writing)
+                assert host.waits_for(served, Phase.ANSWER)
+            host.wait_until(lambda: host.waits_for(served, Phase.SENDING), "the answer")
+            host.call(served.resume_writing)
+            assert read_reply(peer).body == SMALL
+
+
+def test_when_a_body_has_come_in_pieces_the_next_request_has_its_own_time(shell: Shell, site: Path) -> None:
+    with hosted(shell.name, site) as host:
+        peer, served = host.connect()
+        with peer:
+            peer.sendall(request("*", "Content-Length: 4", method="OPTIONS") + b"ab")
+            host.wait_until(lambda: host.waits_for(served, Phase.BODY), "half of it")
+            peer.sendall(b"cd")
+            assert read_reply(peer).status == 204
+            host.wait_until(lambda: host.waits_for(served, Phase.IDLE), "its rest")
+
+
 def test_half_a_request_and_its_end_is_no_request(server: Server) -> None:
     for begun in (b"GET / HT", request("/small.txt", "Content-Length: 9") + b"12345"):
         with server.connect() as peer:
