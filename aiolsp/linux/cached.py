@@ -66,6 +66,8 @@ _ANYWHERE = ctypes.byref(_OpenHow(_AS_PLACE, 0, _CACHED))
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
+_statx = getattr(_libc, "statx", None)
+"""None before glibc 2.28 and musl 1.2.5."""
 
 _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC, _STATX_INO = 0x1000, 0x4000, 0x100
 _STATX = struct.Struct("@32x Q 96x 2I 112x")
@@ -109,11 +111,11 @@ def status(root: int, path: bytes, follow_symlinks: bool) -> os.stat_result:
 
 def identity(path: bytes) -> tuple[int, int]:
     """The device and inode numbers of the place that the absolute *path* leads to. Raises NotCached, if none, too."""
-    place: int = _syscall(_OPENAT2, -1, path, _ANYWHERE, _SIZE)
+    place: int = -1 if _statx is None else _syscall(_OPENAT2, -1, path, _ANYWHERE, _SIZE)
     if place < 0:
         raise NotCached
     found = ctypes.create_string_buffer(_STATX.size)
-    failed = _libc.statx(place, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_INO, found)
+    failed = _statx(place, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_INO, found)
     os.close(place)
     if failed:
         raise NotCached

@@ -211,3 +211,15 @@ def test_only_what_is_known_to_be_missing_is_missing(root: int, site: Path) -> N
     assert not cached.is_missing(root, b"unheard-of", False)
     for there in (b"sub", b"sub/file", b"fifo", b"link"):
         assert not cached.is_missing(root, there, False)
+
+
+def test_the_identity_is_that_of_stat_and_unknown_where_the_c_library_has_no_statx(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.stat(site)
+    assert cached.identity(os.fsencode(site)) == (status.st_dev, status.st_ino)
+    with pytest.raises(NotCached):
+        cached.identity(os.fsencode(site / "nothing"))
+    monkeypatch.setattr(cached, "_statx", None)
+    with pytest.raises(NotCached):
+        cached.identity(os.fsencode(site))

@@ -33,6 +33,7 @@ NEVER_WAIT = (
     r"openat\(AT_FDCWD<.*>, \"/proc/self/fd/\d+\"",
     r"newfstatat\(\d+<.*>, \"\"",
     r"fstat\(",
+    r"statx\(\d+<.*>, \"\", AT_STATX_DONT_SYNC",
     r"preadv2\(.*RWF_NOWAIT\)",
     r"mmap\(NULL, \d+, PROT_READ, MAP_SHARED, \d+<.*>, ",
     r"mincore\(",
