@@ -111,7 +111,9 @@ def status(root: int, path: bytes, follow_symlinks: bool) -> os.stat_result:
 
 def identity(path: bytes) -> tuple[int, int]:
     """The device and inode numbers of the place that the absolute *path* leads to. Raises NotCached, if none, too."""
-    place: int = -1 if _statx is None else _syscall(_OPENAT2, -1, path, _ANYWHERE, _SIZE)
+    if _statx is None:
+        raise NotCached
+    place: int = _syscall(_OPENAT2, -1, path, _ANYWHERE, _SIZE)
     if place < 0:
         raise NotCached
     found = ctypes.create_string_buffer(_STATX.size)
