@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from aiolsp.mechanisms.acceptor import Acceptor
 from greeting import (
     DEADLINE,
     Greeter,
@@ -41,17 +42,23 @@ def test_closing_refuses_new_peers_and_keeps_the_old_ones(loop_factory: LoopFact
     run(main, loop_factory, peers)
 
 
+async def closed_while_peers_arrive(peers: ExitStack, turns: int) -> Acceptor:
+    """An acceptor that was closed so many turns of the loop after five have connected."""
+    acceptor = accepting()
+    for _ in range(5):
+        connect(acceptor, peers)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    acceptor.close()
+    return acceptor
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_after_wait_closed_no_connection_comes_any_more(
     loop_factory: LoopFactory, peers: ExitStack, turns: int
 ) -> None:
     async def main() -> None:
-        acceptor = accepting()
-        for _ in range(5):
-            connect(acceptor, peers)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        acceptor.close()
+        acceptor = await closed_while_peers_arrive(peers, turns)
         await acceptor.wait_closed()
         connected = len(Greeter.connected)
         await let_another_be_served(peers)
@@ -77,12 +84,7 @@ def test_a_loop_that_ends_while_peers_arrive_leaks_none(
     loop_factory: LoopFactory, peers: ExitStack, turns: int
 ) -> None:
     async def main() -> None:
-        acceptor = accepting()
-        for _ in range(5):
-            connect(acceptor, peers)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        acceptor.close()
+        await closed_while_peers_arrive(peers, turns)
 
     before = open_descriptors()
     with asyncio.Runner(loop_factory=loop_factory) as runner:

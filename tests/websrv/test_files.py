@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import shutil
 from pathlib import Path
@@ -12,11 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness import Server, Shell, receive_until
+from plainfiles import BODY, LARGE, LATE, make_plain_files
 from webclient import ask, exchange, read_reply, request
-
-BODY = bytes(range(256)) * 40
-LARGE = random.Random(1).randbytes(1_500_000)
-EARLY, LATE = "Thu, 01 Jan 1970 00:00:01 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
 
 TYPES = {
     "page.html": "text/html; charset=utf-8",
@@ -39,12 +35,7 @@ TYPES = {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("files")
-    (root / "sub").mkdir()
-    (root / "data.bin").write_bytes(BODY)
-    (root / "large.bin").write_bytes(LARGE)
-    (root / "empty.txt").write_bytes(b"")
-    (root / "old.txt").write_text("older")
-    os.utime(root / "old.txt", (1, 1))
+    make_plain_files(root)
     for name in TYPES:
         (root / name).write_text(name)
     for name, plain in (("short.js", b"short"), ("long.js", LARGE)):

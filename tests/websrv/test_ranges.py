@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
 
 from harness import Server
+from plainfiles import BODY, EARLY, LARGE, LATE, make_plain_files
 from webclient import ask, exchange, read_reply, request
 
 # Ranges
 
 
-BODY = bytes(range(256)) * 40
-LARGE = random.Random(1).randbytes(1_500_000)
-EARLY, LATE = "Thu, 01 Jan 1970 00:00:01 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ranges")
-    (root / "sub").mkdir()
-    (root / "data.bin").write_bytes(BODY)
-    (root / "large.bin").write_bytes(LARGE)
-    (root / "empty.txt").write_bytes(b"")
-    (root / "old.txt").write_text("older")
-    os.utime(root / "old.txt", (1, 1))
+    make_plain_files(root)
     (root / "archive.tar.gz").write_text("archive.tar.gz")
     return root
 

@@ -42,6 +42,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def held_send(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """A thread sends each piece, and not before the second event; the first says that it is about to."""
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(out: int, piece: FileSlice, limit: int) -> SendProgress:
+        entered.set()
+        release.wait(20)
+        return really_send(out, piece, limit)
+
+    monkeypatch.setattr(transfer, "send_file", slow)
+    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
+    return entered, release
+
+
 def test_parts_and_pipelined_requests_keep_their_order_for_a_slow_reader(shell: Shell, site: Path) -> None:
     with hosted(shell.name, site) as host:
         peer, _ = host.connect(receive_buffer=4096, send_buffer=4096)
@@ -117,17 +132,9 @@ def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_ser
 
 
 def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
-    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+    loop_name: str, site: Path, held_send: tuple[threading.Event, threading.Event]
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
-
-    def slow(out: int, piece: FileSlice, limit: int) -> SendProgress:
-        entered.set()
-        release.wait(20)
-        return really_send(out, piece, limit)
-
-    monkeypatch.setattr(transfer, "send_file", slow)
-    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
+    entered, release = held_send
     with hosted(loop_name, site) as host:
         before = descriptors()
         peer, served = host.connect()
@@ -142,17 +149,9 @@ def test_a_client_that_leaves_while_a_thread_sends_costs_no_descriptor(
 
 
 def test_that_the_client_had_read_what_went_before_is_no_reason_to_send_a_piece_twice(
-    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
+    loop_name: str, site: Path, held_send: tuple[threading.Event, threading.Event]
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
-
-    def slow(out: int, piece: FileSlice, limit: int) -> SendProgress:
-        entered.set()
-        release.wait(20)
-        return really_send(out, piece, limit)
-
-    monkeypatch.setattr(transfer, "send_file", slow)
-    monkeypatch.setattr(transfer, "own_file", lambda fd, offset: None)
+    entered, release = held_send
     with hosted(loop_name, site, Settings(threads=2)) as host:
         peer, served = host.connect()
         with peer:

@@ -18,6 +18,14 @@ from aiolsp.linux.pidfd import PidFd
 
 def pool(serve, **options):
     return ProcessPool(listen("127.0.0.1", 0), serve, **options)
+
+def accept_until_drained(intake, begun=lambda: None):
+    with select.epoll() as poller:
+        intake.start(poller, print)
+        begun()
+        while not intake.draining:
+            for fd, _ in poller.poll():
+                intake.accept(fd)
 """
 
 
@@ -48,11 +56,7 @@ def serve(intake):
     held = [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}")]
     kinds = sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in held)
     os.write(write, " ".join(kinds).encode() + b"\\n")
-    with select.epoll() as poller:
-        intake.start(poller, print)
-        while not intake.draining:
-            for fd, _ in poller.poll():
-                intake.accept(fd)
+    accept_until_drained(intake)
 
 with pool(serve, processes=2, shared=[write]) as children:
     children.serving()
@@ -96,14 +100,7 @@ def test_a_pool_that_adopts_wants_to_hear_of_the_dead() -> None:
     script = """
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 
-def serve(intake):
-    with select.epoll() as poller:
-        intake.start(poller, print)
-        while not intake.draining:
-            for fd, _ in poller.poll():
-                intake.accept(fd)
-
-with SelfPipe(signal.SIGTERM) as signals, pool(serve, processes=1, adopt=True) as children:
+with SelfPipe(signal.SIGTERM) as signals, pool(accept_until_drained, processes=1, adopt=True) as children:
     try:
         children.run(signals)
     except ValueError as error:
@@ -117,14 +114,12 @@ def test_a_child_leaves_at_sigterm_though_the_kernel_gives_the_signal_to_another
 import threading
 
 def serve(intake):
-    with select.epoll() as poller:
-        intake.start(poller, print)
+    def leave_sigterm_to_another():
         threading.Thread(target=threading.Event().wait, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         os.write(write, b"x")
-        while not intake.draining:
-            for fd, _ in poller.poll():
-                intake.accept(fd)
+
+    accept_until_drained(intake, leave_sigterm_to_another)
 
 read, write = os.pipe()
 with pool(serve, processes=1, shared=[write]) as children:
@@ -142,14 +137,7 @@ with pool(serve, processes=1, shared=[write]) as children:
 
 def test_an_event_of_a_closed_descriptor_does_not_go_to_the_next_of_its_number() -> None:
     script = """
-def serve(intake):
-    with select.epoll() as poller:
-        intake.start(poller, print)
-        while not intake.draining:
-            for fd, _ in poller.poll():
-                intake.accept(fd)
-
-with pool(serve, processes=1) as children:
+with pool(accept_until_drained, processes=1) as children:
     children.serving()
     (first, ring_first), (second, ring_second) = os.pipe(), os.pipe()
     (third, _) = os.pipe()
