@@ -48,13 +48,13 @@ if #requests == 1 and #requests[1] == 1 then
 end
 function done(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format("\\nTOTAL %%d %%d %%d %%d\\n", summary.requests, summary.duration, errors.status,
-    errors.connect + errors.read + errors.write + errors.timeout))
+  io.write(string.format("\\nTOTAL %%d %%d %%d %%d %%d\\n", summary.requests, summary.bytes, summary.duration,
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
   for index = 1, #latency do io.write(string.format("LATENCY %%d %%d\\n", latency(index))) end
 end
 """
 
-_TOTAL = re.compile(r"^TOTAL (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
+_TOTAL = re.compile(r"^TOTAL (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
 _LATENCY = re.compile(r"^LATENCY (\d+) (\d+)$", re.MULTILINE)
 
 
@@ -63,6 +63,8 @@ class WrkResult:
     """What a run of wrk told."""
 
     answers: int
+    octets: int
+    """All that came, also of answers that were under way at the end."""
     elapsed: int
     """Nanoseconds."""
     bad_statuses: int
@@ -105,10 +107,10 @@ def parse_wrk(text: str) -> WrkResult:
     total = _TOTAL.search(text)
     if total is None:
         raise ServerTrouble(f"wrk: {(text.strip().splitlines() or ['it said nothing'])[-1]}")
-    answers, microseconds, bad, errors = map(int, total.groups())
+    answers, octets, microseconds, bad, errors = map(int, total.groups())
     if not answers:
         raise ServerTrouble("wrk: no answer")
     latency = Histogram()
     for value, count in _LATENCY.findall(text):
         latency.record_many(int(value) * 1000, int(count))
-    return WrkResult(answers, microseconds * 1000, bad, errors, latency)
+    return WrkResult(answers, octets, microseconds * 1000, bad, errors, latency)

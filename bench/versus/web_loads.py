@@ -63,16 +63,22 @@ class PlanLoad:
 
 
 class WrkLoad:
-    """A plan, by wrk; each run opens its own connections."""
+    """A plan, by wrk; each run opens its own connections.
 
-    def __init__(self, server: Server, plan: Plan) -> None:
+    *in_parts*: an answer that is under way at the end counts by what came of it. Where a run holds twenty, the four
+    that its end cuts off are else a fifth of the processor time, put down to the others.
+    """
+
+    def __init__(self, server: Server, plan: Plan, *, in_parts: bool = False) -> None:
         self._server = server
         self._plan = plan
+        self._in_parts = in_parts
+        self._size = 0
         self._script = wrk_script(plan)
 
     def __enter__(self) -> Self:
         with asyncio.Runner() as runner:
-            check(runner, self._plan)
+            self._size = check(runner, self._plan)
         self._path = self._script.__enter__()
         return self
 
@@ -91,8 +97,8 @@ class WrkLoad:
         bad_wanted = any(status >= 400 for status in self._plan.good_statuses)
         outcome.failed = found.errors + (found.answers - found.bad_statuses if bad_wanted else found.bad_statuses)
         outcome.example = "an error or a wrong status, says wrk" if outcome.failed else ""
-        outcome.units = max(found.answers - outcome.failed, 0)
-        outcome.done = found.answers
+        outcome.done = found.octets / self._size if self._in_parts else found.answers
+        outcome.units = max(outcome.done - outcome.failed, 0)
         outcome.elapsed = found.elapsed
         outcome.latency = found.latency
         return outcome
@@ -168,8 +174,9 @@ class Start:
         return outcome
 
 
-def check(runner: asyncio.Runner, plan: Plan) -> None:
-    """Ask once. Raises ServerTrouble when the answer is not good."""
+def check(runner: asyncio.Runner, plan: Plan) -> int:
+    """Ask once; the bytes of the content. Raises ServerTrouble when the answer is not good."""
     found = runner.run(probe(plan))
-    if found.trouble:
+    if found.trouble or found.answer is None:
         raise ServerTrouble(found.trouble)
+    return found.answer.octets

@@ -202,14 +202,14 @@ def test_ratios_stand_with_their_intervals_in_one_table() -> None:
 
 
 def test_what_wrk_prints_is_read_with_its_whole_distribution() -> None:
-    found = parse_wrk("Running 1s test\n\nTOTAL 300 1000000 2 1\nLATENCY 150 298\nLATENCY 9000 2\n")
-    assert (found.answers, found.elapsed, found.bad_statuses, found.errors) == (300, SECOND, 2, 1)
+    found = parse_wrk("Running 1s test\n\nTOTAL 300 81000 1000000 2 1\nLATENCY 150 298\nLATENCY 9000 2\n")
+    assert (found.answers, found.octets, found.elapsed, found.bad_statuses, found.errors) == (300, 81_000, SECOND, 2, 1)
     assert found.latency.count == 300 and found.latency.total == (150 * 298 + 9000 * 2) * 1000
     assert found.latency.percentiles((50, 99.9)) == [pytest.approx(150_000, rel=0.001), 9_000_000]
     for text, told in (
         ("", "said nothing"),
         ("unable to connect\n", "unable to connect"),
-        ("TOTAL 0 1 0 0", "no answer"),
+        ("TOTAL 0 0 1 0 0", "no answer"),
     ):
         with pytest.raises(ServerTrouble, match=told):
             parse_wrk(text)

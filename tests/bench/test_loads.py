@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from load.server_process import ServerTrouble
+from versus import web_loads
 from versus.group_loads import Expiry, Fanout
 from versus.loads import Datagrams, Exchange, Exchanges, PingPong, SocketLoad
 from versus.programs import CORRECT, MESSAGE, REQUEST, TWIN, command
 from versus.servers import Server
+from versus.web import plan_for
 
 SECONDS = 0.05
 
@@ -78,6 +81,18 @@ def test_timers_are_touched_and_then_expire_each_once() -> None:
         outcome = load.run(SECONDS)
     assert outcome.done == 60 and outcome.latency.count == 30
     assert "rate" not in outcome.figures()
+
+
+def test_what_the_end_of_a_run_cuts_off_counts_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large.bin").write_bytes(bytes(1000))
+    monkeypatch.setattr(web_loads, "run_wrk", lambda *_: "TOTAL 20 23500 1000000 0 0\nLATENCY 100000 20\n")
+    with Server(command("websrv", TWIN, str(tmp_path)), "websrv") as server:
+        plan = plan_for(server, ["/large.bin"])
+        for in_parts, done in ((True, 23.5), (False, 20)):
+            with web_loads.WrkLoad(server, plan, in_parts=in_parts) as load:
+                outcome = load.run(SECONDS)
+            assert outcome.units == outcome.done == done and not outcome.failed
+            assert outcome.figures()["rate"] == done
 
 
 def test_an_answer_that_is_not_the_right_one_is_a_failure() -> None:
