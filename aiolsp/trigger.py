@@ -67,12 +67,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import select
 import signal
 import socket
 import sys
-import termios
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -80,6 +78,7 @@ from functools import partial
 from aiolsp.cli import UsageError, execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
+from aiolsp.linux.unread import unread
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
@@ -198,7 +197,7 @@ class TriggerConnection:
 
     def abort(self) -> None:
         """Close now."""
-        self._end(f"closed by the server, {unread(self._socket)} bytes unread")
+        self._end(f"closed by the server, {unread(self.fd)} bytes unread")
 
     def _read(self, counts: Counts) -> str:
         """One recv; why it must be the last one, or nothing if more may follow."""
@@ -214,7 +213,7 @@ class TriggerConnection:
             return RESET
         counts.received += len(data)
         if trace.on:
-            why = "drain until EAGAIN" if self._server.drains else f"one read a wake-up: {unread(self._socket)} B left"
+            why = "drain until EAGAIN" if self._server.drains else f"one read a wake-up: {unread(self.fd)} B left"
             trace.event("<", "recv", fd=self.fd, size=len(data), why=why if data else END)
         return "" if data else END
 
@@ -347,11 +346,6 @@ class Experiment:
         data = connection.recv(self._sizes.buffer)
         self._counts.received += len(data)
         self._done += len(data)
-
-
-def unread(connection: socket.socket) -> int:
-    """Bytes in the receive buffer (FIONREAD; SIOCINQ in tcp(7))."""
-    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:

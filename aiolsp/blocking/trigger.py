@@ -45,12 +45,10 @@ A connection: ``watch -> ready* -> (end | abort)``.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import select
 import signal
 import socket
 import sys
-import termios
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -60,6 +58,7 @@ from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.cli import UsageError, execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
+from aiolsp.linux.unread import unread
 from aiolsp.sansio.trigger import SCENARIOS, Counts, Mode, Outcome, Scenario, Sizes, table
 from aiolsp.tracing import trace
 
@@ -185,7 +184,7 @@ class TriggerConnection:
 
     def abort(self) -> None:
         """Close now."""
-        self._end(f"closed by the server, {unread(self._socket)} bytes unread")
+        self._end(f"closed by the server, {unread(self.fd)} bytes unread")
 
     def _read(self, counts: Counts) -> str:
         """One recv; why it must be the last one, or nothing if more may follow."""
@@ -201,7 +200,7 @@ class TriggerConnection:
             return RESET
         counts.received += len(data)
         if trace.on:
-            why = "drain until EAGAIN" if self._server.drains else f"one read a wake-up: {unread(self._socket)} B left"
+            why = "drain until EAGAIN" if self._server.drains else f"one read a wake-up: {unread(self.fd)} B left"
             trace.event("<", "recv", fd=self.fd, size=len(data), why=why if data else END)
         return "" if data else END
 
@@ -321,11 +320,6 @@ class Experiment:
         data = connection.recv(self._sizes.buffer)
         self._counts.received += len(data)
         self._done += len(data)
-
-
-def unread(connection: socket.socket) -> int:
-    """Bytes in the receive buffer (FIONREAD; SIOCINQ in tcp(7))."""
-    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:

@@ -19,14 +19,13 @@ Price
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from aiolsp.linux.unread import unread
 from aiolsp.static.complaints import Complaints
 from aiolsp.static.scripts import Launched
 from aiolsp.tracing import trace
@@ -228,8 +227,7 @@ class ProgramRun:
             trace.event("=", "waitid", why="the program has ended", pid=self._program.pid, status=self._status)
         self._errors.close()
         if self._stdout >= 0:
-            waiting = fcntl.ioctl(self._stdout, termios.FIONREAD, bytes(4))
-            self._left = int.from_bytes(waiting, sys.byteorder)
+            self._left = unread(self._stdout)
         self._reader.gone()
         self._end_if_over()
 

@@ -6,14 +6,13 @@ whole when the leader has ended and all has been read that was in the pipe then 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 
+from aiolsp.linux.unread import unread
 from aiolsp.static.complaints import Complaints
 from aiolsp.static.scripts import Launched
 from aiolsp.tracing import trace
@@ -161,5 +160,4 @@ class ProgramRun:
         if self._stderr >= 0:
             self._end_errors()
         if self._stdout >= 0:
-            waiting = fcntl.ioctl(self._stdout, termios.FIONREAD, bytes(4))
-            self._left = int.from_bytes(waiting, sys.byteorder)
+            self._left = unread(self._stdout)
