@@ -71,9 +71,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from aiolsp.cli import UsageError, execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
@@ -83,27 +81,23 @@ from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver
-from aiolsp.sansio.trigger import SCENARIOS, Counts, Mode, Outcome, Scenario, Sizes, table
+from aiolsp.mechanisms.triggering import Experiment
+from aiolsp.sansio.trigger import (
+    ALL_READ,
+    BUDGET,
+    END,
+    LATER,
+    PATIENCE,
+    PAUSE,
+    RESET,
+    SCENARIOS,
+    STUCK,
+    Counts,
+    Mode,
+    Sizes,
+    table,
+)
 from aiolsp.tracing import trace
-
-BUDGET = 64
-"""Reads of one wake-up under edge triggering: then the others get a turn, or a peer that floods would keep the loop."""
-
-PAUSE = 0.2
-"""Seconds between the client's bytes and its end of stream, so that the end is an event of its own."""
-
-PATIENCE = 2.0
-"""Seconds that the client waits for the server to read to the end: a server that drains needs milliseconds."""
-
-ALL_READ = "the server has read to the end"
-STUCK = f"after {PATIENCE:g} s the server has not read to the end"
-
-QUIET = 0.5
-"""Seconds without a wake-up after which a scenario of the matrix has come to rest; all it waits for is there before."""
-
-END, RESET = "end of stream", "reset by the peer"
-LATER = "read later"
-"""EAGAIN: the next segment is the next edge."""
 
 
 class TriggerServer:
@@ -118,7 +112,8 @@ class TriggerServer:
         self.connections: dict[int, TriggerConnection] = {}
         self.addresses: list[Address] = []
         self.counts = Counts()
-        self.mode, self.buffer = mode, buffer
+        self.mode = mode
+        self.buffer = buffer
         self.drains = mode == "et" and not broken
         self._where = host, port
 
@@ -177,7 +172,8 @@ class TriggerConnection:
 
     def __init__(self, server: TriggerServer, peer: socket.socket, address: Address) -> None:
         self.counts = Counts()
-        self._server, self._socket = server, peer
+        self._server = server
+        self._socket = peer
         self.fd = peer.fileno()
         self.peer = format_address(address)
 
@@ -265,87 +261,6 @@ class TriggerClient:
             return False
         finally:
             writer.close()
-
-
-class Experiment:
-    """One scenario of the matrix, with clients of its own: ``await Experiment(scenario, sizes, host).run()``."""
-
-    def __init__(self, scenario: Scenario, sizes: Sizes, host: str) -> None:
-        self._scenario, self._sizes, self._host = scenario, sizes, host
-        self._counts, self._done = Counts(), 0
-        self._total = sizes.total(scenario.watched)
-        self._step = self._accept if scenario.watched == "listener" else self._read
-        self._drains = scenario.mode == "et" and not scenario.broken
-        self._woken = asyncio.Event()
-        self._failure: OSError | None = None
-
-    async def run(self) -> Outcome:
-        """Let everything arrive, watch it, and count until all is done or nothing more is reported. Raises OSError."""
-        with ExitStack() as self._stack:
-            listener, *_ = [self._stack.enter_context(each) for each in listen(self._host, 0)]
-            clients = [await self._connect(listener) for _ in range(self._sizes.connections)]
-            watched = [listener]
-            if self._scenario.watched == "connection":
-                watched = [await self._receiver(listener) for _ in clients]
-                for client in clients:
-                    await asyncio.get_running_loop().sock_sendall(client, b"x" * self._sizes.bytes)
-            self._watch(watched)
-            await self._come_to_rest()
-        return Outcome(self._scenario, self._counts, self._total, self._done)
-
-    async def _connect(self, listener: socket.socket) -> socket.socket:
-        client = self._stack.enter_context(socket.socket(listener.family))
-        client.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(client, listener.getsockname())
-        return client
-
-    async def _receiver(self, listener: socket.socket) -> socket.socket:
-        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-        return self._stack.enter_context(connection)
-
-    def _watch(self, watched: Iterable[socket.socket]) -> None:
-        loop = asyncio.get_running_loop()
-        watcher = self._stack.enter_context(EpollWatcher())
-        for each in watched:
-            if self._scenario.mode == "et":
-                watcher.add(each.fileno(), select.EPOLLIN | select.EPOLLET, partial(self._ready, each))
-            else:
-                loop.add_reader(each.fileno(), self._ready, each, each.fileno(), select.EPOLLIN)
-                self._stack.callback(loop.remove_reader, each.fileno())
-
-    async def _come_to_rest(self) -> None:
-        while self._done < self._total:
-            self._woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(QUIET):
-                    await self._woken.wait()
-            if self._failure is not None:
-                raise self._failure
-            if not self._woken.is_set():
-                return
-
-    def _ready(self, each: socket.socket, fd: int, events: int) -> None:
-        self._counts.wakeups += 1
-        self._woken.set()
-        try:
-            self._step(each)
-            while self._drains:
-                self._step(each)
-        except BlockingIOError:
-            self._counts.again += 1
-        except OSError as error:
-            self._failure = error
-
-    def _accept(self, listener: socket.socket) -> None:
-        self._counts.accepts += 1
-        self._stack.enter_context(listener.accept()[0])
-        self._done += 1
-
-    def _read(self, connection: socket.socket) -> None:
-        self._counts.reads += 1
-        data = connection.recv(self._sizes.buffer)
-        self._counts.received += len(data)
-        self._done += len(data)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:

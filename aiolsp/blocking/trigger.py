@@ -50,37 +50,31 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.triggering import Experiment
 from aiolsp.cli import UsageError, execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
 from aiolsp.linux.unread import unread
-from aiolsp.sansio.trigger import SCENARIOS, Counts, Mode, Outcome, Scenario, Sizes, table
+from aiolsp.sansio.trigger import (
+    ALL_READ,
+    BUDGET,
+    END,
+    LATER,
+    PATIENCE,
+    PAUSE,
+    RESET,
+    SCENARIOS,
+    STUCK,
+    Counts,
+    Mode,
+    Sizes,
+    table,
+)
 from aiolsp.tracing import trace
-
-BUDGET = 64
-"""Reads of one wake-up under edge triggering: then the others get a turn, or a peer that floods would keep the loop."""
-
-PAUSE = 0.2
-"""Seconds between the client's bytes and its end of stream, so that the end is an event of its own."""
-
-PATIENCE = 2.0
-"""Seconds that the client waits for the server to read to the end: a server that drains needs milliseconds."""
-
-ALL_READ = "the server has read to the end"
-STUCK = f"after {PATIENCE:g} s the server has not read to the end"
-
-QUIET = 0.5
-"""Seconds without a wake-up after which a scenario of the matrix has come to rest; all it waits for is there before."""
-
-
-END, RESET = "end of stream", "reset by the peer"
-LATER = "read later"
-"""EAGAIN: the next segment is the next edge."""
 
 
 class TriggerServer:
@@ -244,82 +238,6 @@ class TriggerClient:
                 return True
             except TimeoutError:
                 return False
-
-
-class Experiment:
-    """One scenario of the matrix, with clients of its own: ``Experiment(scenario, sizes, host).run()``."""
-
-    def __init__(self, scenario: Scenario, sizes: Sizes, host: str) -> None:
-        self._scenario = scenario
-        self._sizes = sizes
-        self._host = host
-        self._counts = Counts(waits=0)
-        self._done = 0
-        self._total = sizes.total(scenario.watched)
-        self._step = self._accept if scenario.watched == "listener" else self._read
-        self._drains = scenario.mode == "et" and not scenario.broken
-
-    def run(self) -> Outcome:
-        """Let everything arrive, watch it, and count until all is done or nothing more is reported. Raises OSError."""
-        with ExitStack() as self._stack:
-            listener, *_ = [self._stack.enter_context(each) for each in listen(self._host, 0)]
-            clients = [self._connect(listener) for _ in range(self._sizes.connections)]
-            watched = [listener]
-            if self._scenario.watched == "connection":
-                watched = [self._receiver(listener) for _ in clients]
-                for client in clients:
-                    client.sendall(b"x" * self._sizes.bytes)
-            self._watch(watched)
-            self._come_to_rest()
-        return Outcome(self._scenario, self._counts, self._total, self._done)
-
-    def _connect(self, listener: socket.socket) -> socket.socket:
-        client = self._stack.enter_context(socket.socket(listener.family))
-        client.connect(listener.getsockname())
-        return client
-
-    def _receiver(self, listener: socket.socket) -> socket.socket:
-        waiting = select.poll()
-        waiting.register(listener, select.POLLIN)
-        waiting.poll()
-        connection, _ = listener.accept()
-        connection.setblocking(False)
-        return self._stack.enter_context(connection)
-
-    def _watch(self, watched: Iterable[socket.socket]) -> None:
-        self._poller = self._stack.enter_context(select.epoll())
-        self._watched = {each.fileno(): each for each in watched}
-        for fd in self._watched:
-            self._poller.register(fd, select.EPOLLIN | (select.EPOLLET if self._scenario.mode == "et" else 0))
-
-    def _come_to_rest(self) -> None:
-        while self._done < self._total:
-            self._counts.waits = (self._counts.waits or 0) + 1
-            ready = self._poller.poll(QUIET)
-            for fd, events in ready:
-                self._ready(self._watched[fd], fd, events)
-            if not ready:
-                return
-
-    def _ready(self, each: socket.socket, fd: int, events: int) -> None:
-        self._counts.wakeups += 1
-        with suppress(BlockingIOError):
-            self._step(each)
-            while self._drains:
-                self._step(each)
-            return
-        self._counts.again += 1
-
-    def _accept(self, listener: socket.socket) -> None:
-        self._counts.accepts += 1
-        self._stack.enter_context(listener.accept()[0])
-        self._done += 1
-
-    def _read(self, connection: socket.socket) -> None:
-        self._counts.reads += 1
-        data = connection.recv(self._sizes.buffer)
-        self._counts.received += len(data)
-        self._done += len(data)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:

@@ -6,12 +6,32 @@ an event loop does not tell how often it called epoll_wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Mode: TypeAlias = Literal["lt", "et"]
 Watched: TypeAlias = Literal["listener", "connection"]
+
+BUDGET = 64
+"""Reads of one wake-up under edge triggering: then the others get a turn, or a peer that floods would keep the loop."""
+
+PAUSE = 0.2
+"""Seconds between the client's bytes and its end of stream, so that the end is an event of its own."""
+
+PATIENCE = 2.0
+"""Seconds that the client waits for the server to read to the end: a server that drains needs milliseconds."""
+
+ALL_READ = "the server has read to the end"
+STUCK = f"after {PATIENCE:g} s the server has not read to the end"
+
+QUIET = 0.5
+"""Seconds without a wake-up after which a scenario of the matrix has come to rest; all it waits for is there before."""
+
+END = "end of stream"
+RESET = "reset by the peer"
+LATER = "read later"
+"""EAGAIN: the next segment is the next edge."""
 
 
 @dataclass(slots=True)
@@ -125,6 +145,51 @@ class Outcome:
             self.total - self.done,
         )
         return (scenario.watched, trigger, *("-" if number is None else str(number) for number in numbers))
+
+
+class Trial:
+    """A scenario while it plays: ``wake* -> outcome``; its ``counts``, and what is ``done``."""
+
+    def __init__(self, scenario: Scenario, sizes: Sizes, counts: Counts) -> None:
+        self.counts = counts
+        self.done = 0
+        """Connections or bytes that were taken."""
+        self._scenario = scenario
+        self._total = sizes.total(scenario.watched)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be taken."""
+        return self.done >= self._total
+
+    @property
+    def outcome(self) -> Outcome:
+        """What it has given."""
+        return Outcome(self._scenario, self.counts, self._total, self.done)
+
+    def wake(self, take: Callable[[], int]) -> None:
+        """A wake-up: *take* once, or until it raises BlockingIOError (EAGAIN), as the scenario says.
+
+        *take* accepts one connection, or reads from one and returns how many bytes. What else it raises is passed on.
+        """
+        self.counts.wakeups += 1
+        try:
+            self._take(take)
+            while self._scenario.mode == "et" and not self._scenario.broken:
+                self._take(take)
+        except BlockingIOError:
+            self.counts.again += 1
+
+    def _take(self, take: Callable[[], int]) -> None:
+        if self._scenario.watched == "listener":
+            self.counts.accepts += 1
+            take()
+            self.done += 1
+            return
+        self.counts.reads += 1
+        size = take()
+        self.counts.received += size
+        self.done += size
 
 
 def table(title: str, outcomes: Iterable[Outcome]) -> str:

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.sansio.trigger import HEADINGS, MAX_BYTES, MAX_CONNECTIONS, SCENARIOS, Counts, Outcome, Sizes, table
+from aiolsp.sansio.trigger import (
+    HEADINGS,
+    MAX_BYTES,
+    MAX_CONNECTIONS,
+    SCENARIOS,
+    Counts,
+    Outcome,
+    Scenario,
+    Sizes,
+    Trial,
+    table,
+)
 
 
 def test_counts_are_added_up_but_not_the_waits_that_served_many() -> None:
@@ -54,6 +65,52 @@ def test_the_table_has_a_row_and_a_sentence_for_each_outcome_in_straight_columns
     assert [line.strip() for line in lines[1::2]] == [scenario.why for scenario in SCENARIOS]
     assert {len(line) for line in lines[::2]} == {len(head)}
     assert lines[4].split() == ["listener", "ET", "broken", "100", "-", "0", "0", "0", "15", "5"]
+
+
+SIZES = Sizes(connections=2, bytes=54, buffer=10)
+
+
+def play(scenario: Scenario, *wakeups: list[int]) -> Trial:
+    """The scenario, with what can be taken at each wake-up before EAGAIN."""
+    trial = Trial(scenario, SIZES, Counts())
+    for there in wakeups:
+
+        def take(there: list[int] = there) -> int:
+            if not there:
+                raise BlockingIOError
+            return there.pop(0)
+
+        trial.wake(take)
+    return trial
+
+
+def test_a_trial_takes_once_or_until_eagain_and_counts_what_it_asked_and_got() -> None:
+    listener_lt, listener_et, listener_broken, level, edge, broken = SCENARIOS
+    assert play(listener_lt, [1, 1], [1]).counts == Counts(wakeups=2, accepts=2)
+    assert play(listener_et, [1, 1]).counts == Counts(wakeups=1, accepts=3, again=1)
+    assert play(listener_broken, [1, 1]).counts == Counts(wakeups=1, accepts=1)
+    assert play(level, [10, 4], [4], []).counts == Counts(wakeups=3, reads=3, again=1, received=14)
+    assert play(edge, [10, 4], []).counts == Counts(wakeups=2, reads=4, again=2, received=14)
+    assert play(broken, [10, 4]).counts == Counts(wakeups=1, reads=1, received=10)
+
+
+def test_a_trial_is_complete_when_all_is_taken_and_says_what_it_gave() -> None:
+    edge = SCENARIOS[4]
+    trial = play(edge, [10] * 5 + [4], [10] * 5)
+    assert (trial.complete, trial.done) == (False, 104)
+    assert trial.outcome == Outcome(edge, Counts(wakeups=2, reads=13, again=2, received=104), 108, 104)
+    assert play(edge, [10] * 5 + [4], [10] * 5 + [4]).complete
+    assert play(SCENARIOS[1], [1, 1]).complete and not play(SCENARIOS[1], [1]).complete
+
+
+def test_a_trial_passes_on_what_is_not_eagain() -> None:
+    def take() -> int:
+        raise OSError("too many open files")
+
+    trial = Trial(SCENARIOS[1], SIZES, Counts())
+    with pytest.raises(OSError, match="too many open files"):
+        trial.wake(take)
+    assert trial.counts == Counts(wakeups=1, accepts=1)
 
 
 NUMBERS = st.integers(0, 1 << 40)
