@@ -122,8 +122,8 @@ def _preconditions(fields: Fields, now: float) -> Preconditions:
     return Preconditions(
         if_match=fields.combined(b"if-match"),
         if_none_match=fields.combined(b"if-none-match"),
-        if_modified_since=fields.get(b"if-modified-since"),
-        if_unmodified_since=fields.get(b"if-unmodified-since"),
+        if_modified_since=fields.combined(b"if-modified-since"),
+        if_unmodified_since=fields.combined(b"if-unmodified-since"),
         now=now,
     )
 
