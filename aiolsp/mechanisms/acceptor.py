@@ -133,7 +133,9 @@ class Acceptor:
         for connection, peer in connections:
             try:
                 protocol = self._admit(connection, peer)
-            except Exception as error:
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # as the loop does: the CancelledError of some future is nobody's end
                 connection.close()
                 self._fail(error)
                 continue
@@ -175,7 +177,7 @@ class Acceptor:
         elif trace.on:
             trace.event("!", "accept", why=f"the connection died at once: {error.strerror}")
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._loop.call_exception_handler({"message": "no protocol for a connection", "exception": error})
 
     def _relieve(self, overload: int) -> None:

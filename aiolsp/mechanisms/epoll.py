@@ -164,7 +164,9 @@ class EpollWatcher:
                 trace.event("<", "epoll_wait", fd=fd, flags=flag_names(events))
             try:
                 watch.callback(fd, events)
-            except Exception as error:
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # as the loop does: the CancelledError of some future is nobody's end
                 message = f"the callback of fd {fd} raised on {flag_names(events)}"
                 self._loop.call_exception_handler({"message": message, "exception": error})
 

@@ -142,7 +142,9 @@ class TimerDriver:
                 continue
             try:
                 timer.callback()
-            except Exception as error:
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # as the loop does: the CancelledError of some future is nobody's end
                 context = {"message": "a timer's callback raised", "exception": error}
                 self._loop.call_exception_handler(context)
         if len(expired) < MOST or self._closed:

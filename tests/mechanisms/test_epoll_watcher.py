@@ -74,7 +74,10 @@ def test_rearming_what_was_removed_or_closed_is_refused(run: Run) -> None:
     run(main())
 
 
-def test_a_callback_that_raises_is_reported_and_the_others_of_its_batch_still_run(run: Run) -> None:
+@pytest.mark.parametrize("what", [ZeroDivisionError, asyncio.CancelledError])
+def test_a_callback_that_raises_is_reported_and_the_others_of_its_batch_still_run(
+    run: Run, what: type[BaseException]
+) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         reported: list[dict[str, Any]] = []
@@ -83,7 +86,7 @@ def test_a_callback_that_raises_is_reported_and_the_others_of_its_batch_still_ru
         pairs = [socket.socketpair() for _ in range(5)]
 
         def fail(fd: int, events: int) -> None:
-            raise ZeroDivisionError
+            raise what
 
         with EpollWatcher() as watcher:
             for number, (mine, other) in enumerate(pairs):
@@ -91,7 +94,7 @@ def test_a_callback_that_raises_is_reported_and_the_others_of_its_batch_still_ru
                 watcher.add(mine.fileno(), IN | ET, fail if number % 2 == 0 else seen)
             await seen.wait(2)
             await turns(1)
-        assert [type(context["exception"]) for context in reported] == [ZeroDivisionError] * 3
+        assert [type(context["exception"]) for context in reported] == [what] * 3
         assert "EPOLLIN" in reported[0]["message"]
         for pair in pairs:
             for end in pair:

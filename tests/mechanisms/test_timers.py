@@ -147,11 +147,14 @@ def test_a_resolution_makes_deadlines_share_a_wake_up_and_none_is_early(by_hand:
     assert all(deadline - SLACK <= when <= deadline + 0.5 for deadline, when in fired)
 
 
-def test_a_callback_that_raises_is_reported_and_the_others_are_called(by_hand: CountingLoop) -> None:
+@pytest.mark.parametrize("what", [ZeroDivisionError, asyncio.CancelledError])
+def test_a_callback_that_raises_is_reported_and_the_others_are_called(
+    by_hand: CountingLoop, what: type[BaseException]
+) -> None:
     called: list[str] = []
 
     def fail() -> None:
-        raise ZeroDivisionError
+        raise what
 
     with driver_on(by_hand) as driver:
         driver.add(Timer(101.0, fail))
@@ -159,7 +162,7 @@ def test_a_callback_that_raises_is_reported_and_the_others_are_called(by_hand: C
         driver.add(Timer(102.0, lambda: called.append("later")))
         by_hand.run_until(103.0)
     assert called == ["second", "later"]
-    assert [type(error) for error in by_hand.errors] == [ZeroDivisionError]
+    assert [type(error) for error in by_hand.errors] == [what]
 
 
 def test_a_callback_may_cancel_add_again_or_close_what_expired_with_it(by_hand: CountingLoop) -> None:
