@@ -28,7 +28,7 @@ from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Pars
 from load import wrk
 from load.client import explain
 from load.interrupts import interruptible
-from load.options import positive_count, positive_duration
+from load.options import make_directory, positive_count, positive_duration
 from load.server_process import ServerTrouble, confined_to
 from load.units import SECOND
 from versus.files import Report, write_report
@@ -118,6 +118,7 @@ def compare(options: argparse.Namespace) -> int:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="compare-")))
         web = WebCases(scratch, pace, wrk=use_wrk, processors=servers)
         cases = cases_of(options, web, processors=servers)
+        make_directory(options.output)
         results.extend(measure(cases, pace, quiet=options.quiet))
         whole = len(results) == len(cases) and not options.case and not any(result.ended for result in results)
     print_tables(results)

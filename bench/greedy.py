@@ -33,11 +33,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
 from load.attacks import ATTACKS, SECONDS, Address, Attack, run, yield_to_others
 from load.interrupts import blocked_signals, interruptible
 from load.machine import machine_record
-from load.options import positive_count
+from load.options import make_directory, positive_count
 from load.plan import Plan, Target
 from load.schedule import PoissonRate
 from load.server_process import ServerTrouble, confined_to
@@ -238,12 +238,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     shells = [shell for shell in SHELLS if shell in (options.shell or SHELLS)]
     outcomes: list[Outcome] = []
     try:
+        make_directory(options.output)
         with interruptible(), TemporaryDirectory(prefix="greedy-") as name:
             site = Path(name)
             for file, size in (("page.html", PAGE), ("picture.bin", PICTURE), ("large.bin", LARGE)):
                 (site / file).write_bytes(os.urandom(size))
             outcomes.extend(attack_all(chosen, shells, site, options.tries))
         write(outcomes, options.output, whole=len(outcomes) == len(ATTACKS) * len(SHELLS))
+    except UsageError as trouble:
+        print(f"greedy.py: {trouble}", file=sys.stderr)
+        return EXIT_USAGE
     except (ServerTrouble, OSError) as trouble:
         print(f"greedy.py: {trouble}", file=sys.stderr)
         return EXIT_FAILURE

@@ -28,10 +28,10 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
 from load.interrupts import interruptible
 from load.machine import machine_record
-from load.options import positive_count, positive_duration
+from load.options import check_writable, positive_count, positive_duration
 from load.server_process import ServerProcess, ServerTrouble
 from load.units import SECOND, format_size, three_digits
 from soaking.clients import PATIENCE, SCRIPT, Client, Failed, Site, Tally
@@ -269,8 +269,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     try:
+        if options.json is not None:
+            check_writable(str(options.json))
         with interruptible(), TemporaryDirectory(prefix="soak-") as scratch:
             outcome = Soak(options, Path(scratch, "site")).run(progress)
+    except UsageError as error:
+        print(f"soak.py: {error}", file=sys.stderr)
+        return EXIT_USAGE
     except (ServerTrouble, OSError) as error:
         print(f"soak.py: {error}", file=sys.stderr)
         return EXIT_FAILURE

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 from aiolsp.cli import Parser, UsageError
@@ -339,3 +340,12 @@ def check_writable(name: str) -> None:
             os.unlink(os.path.realpath(name))  # not the link, if it is one
     except OSError as error:
         raise UsageError(f"cannot write {name}: {(error.strerror or '').lower()}") from None
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory for the files of a long run, and see that it takes them, before the run. Raises UsageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise UsageError(f"cannot write into {path}: {(error.strerror or '').lower()}") from None
