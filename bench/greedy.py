@@ -37,7 +37,7 @@ from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Pars
 from load.attacks import ATTACKS, SECONDS, Address, Attack, run, yield_to_others
 from load.interrupts import blocked_signals, interruptible
 from load.machine import machine_record
-from load.options import make_directory, positive_count
+from load.options import check_installed, make_directory, positive_count
 from load.plan import Plan, Target
 from load.schedule import PoissonRate
 from load.server_process import ServerTrouble, confined_to
@@ -238,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shells = [shell for shell in SHELLS if shell in (options.shell or SHELLS)]
     outcomes: list[Outcome] = []
     try:
+        check_installed("psutil")
         make_directory(options.output)
         with interruptible(), TemporaryDirectory(prefix="greedy-") as name:
             site = Path(name)

@@ -31,7 +31,7 @@ from typing import Any
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
 from load.interrupts import interruptible
 from load.machine import machine_record
-from load.options import check_writable, positive_count, positive_duration
+from load.options import check_installed, check_writable, positive_count, positive_duration
 from load.server_process import ServerProcess, ServerTrouble
 from load.units import SECOND, format_size, three_digits
 from soaking.clients import PATIENCE, SCRIPT, Client, Failed, Site, Tally
@@ -269,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     try:
+        check_installed("psutil")
         if options.json is not None:
             check_writable(str(options.json))
         with interruptible(), TemporaryDirectory(prefix="soak-") as scratch:

@@ -329,6 +329,12 @@ def read_file(name: str) -> bytes:
         raise UsageError(f"cannot read {name}: {(error.strerror or '').lower()}") from None
 
 
+def check_installed(package: str) -> None:
+    """Whether a package that a long run needs is there, before it. Raises UsageError."""
+    if find_spec(package) is None:
+        raise UsageError(f"{package} is not installed: pip install 'aiolsp[bench]'")
+
+
 def check_writable(name: str) -> None:
     """Whether a file can be written, before a long run and not after it. Raises UsageError."""
     path = Path(name)

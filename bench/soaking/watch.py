@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 
-import psutil
-
 GROWTH = 1.1
 """How many times the memory of a quarter of the run may be that of an earlier one, for it to be called flat."""
 
@@ -34,6 +32,8 @@ class Sample:
 
 def sample(pid: int, at: float) -> Sample | None:
     """What process *pid* and those below it take now; None while they come and go."""
+    import psutil  # here, so that soak.py can say in a line that it is missing
+
     processes = descriptors = threads = memory = 0
     with suppress(psutil.Error, OSError):
         first = psutil.Process(pid)
