@@ -6,7 +6,6 @@ The words of ``python -m http.server`` are understood as well: a bare port, ``-b
 import argparse
 import os
 import resource
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -210,12 +209,6 @@ def announce(addresses: Iterable[Address], url: str, root: str, *, processes: in
     ready(addresses)
     by = f" by {processes} processes" if processes > 1 else ""
     say(f"{url} serves {os.path.realpath(root)}{by}; Ctrl-C stops it")
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """What asks one process to finish and end, as a terminal that hangs up does, unless that is ignored (nohup)."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def raise_descriptor_limit() -> None:

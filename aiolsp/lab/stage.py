@@ -28,6 +28,7 @@ from aiolsp.lab import kernel
 from aiolsp.lab.actors import PATIENCE, Actor, Failed
 from aiolsp.lab.model import Record, Role, Usage
 from aiolsp.lab.tape import Collector, Tape
+from aiolsp.linux.interrupts import uninterrupted
 from aiolsp.linux.process_control import die_with_parent
 
 START = 20.0
@@ -183,7 +184,7 @@ class Stage:
         out_read, out_write = os.pipe()
         self._outputs.append(Collector(out_read, self._hear, "stdout"))
         try:
-            with open(self.home / "stderr", "wb") as complaints, signals_wait():
+            with open(self.home / "stderr", "wb") as complaints, uninterrupted():
                 self._server = subprocess.Popen(
                     [*self._command, "--port", "0", *traced],
                     stdin=subprocess.DEVNULL,
@@ -216,37 +217,16 @@ class Stage:
 
 
 @contextmanager
-def signals_wait() -> Iterator[None]:
-    """Signals that end a lab are acted on after the block: an exception of theirs is lost in the hooks of fork(2)."""
-    if threading.current_thread() is not threading.main_thread():  # where no handler runs
-        yield
-        return
-    came: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda received, _: came.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # which a child inherits, and a handler it does not
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-@contextmanager
 def scratch(prefix: str) -> Iterator[Path]:
     """An empty directory for as long as the block runs: no signal comes between it and its removal."""
     directory = None
     try:
-        with signals_wait():
+        with uninterrupted():
             directory = tempfile.TemporaryDirectory(prefix=prefix)
         yield Path(directory.name)
     finally:
         if directory is not None:
-            with signals_wait():
+            with uninterrupted():
                 directory.cleanup()
 
 

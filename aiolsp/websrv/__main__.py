@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiolsp.cli import execute
+from aiolsp.linux.interrupts import stop_signals
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver, signals_held
 from aiolsp.websettings import (
@@ -30,7 +31,6 @@ from aiolsp.websettings import (
     listening,
     raise_descriptor_limit,
     settings_of,
-    stop_signals,
     web_parser,
 )
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic_ns
 
+from aiolsp.linux.interrupts import stop_signals
 from aiolsp.mechanisms.signals import signals_held
 from load.client import Client
 from load.dispatch import Dispatcher
-from load.interrupts import stop_signals
 from load.measurement import Measurement, Sample
 from load.plan import Plan
 from load.record import Record

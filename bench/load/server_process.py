@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
-from load.interrupts import uninterrupted
+from aiolsp.linux.interrupts import uninterrupted
 
 PATIENCE = 15
 """Seconds a server may take to be ready, and to stop."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aiolsp.lab.actors import Failed
-from aiolsp.lab.stage import Stage, scratch, signals_wait
+from aiolsp.lab.stage import Stage, scratch
 from faults import wait_until
 
 
@@ -62,18 +62,6 @@ def test_a_client_that_is_not_let_in_says_so(tmp_path: Path) -> None:
         pass
     with pytest.raises(Failed, match="alice cannot connect: connection refused"):
         stage.client("alice")
-
-
-def test_a_signal_waits_until_the_block_is_left() -> None:
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
-    try:
-        with signals_wait():
-            signal.raise_signal(signal.SIGTERM)
-            assert received == []
-        assert received == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("function", ["mkdtemp", "_shutil.rmtree"])

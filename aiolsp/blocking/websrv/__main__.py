@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.server import WebServer
 from aiolsp.cli import execute
+from aiolsp.linux.interrupts import stop_signals
 from aiolsp.websettings import (
     Listening,
     Settings,
@@ -25,7 +26,6 @@ from aiolsp.websettings import (
     listening,
     raise_descriptor_limit,
     settings_of,
-    stop_signals,
     web_parser,
 )
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
