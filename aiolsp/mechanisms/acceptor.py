@@ -95,7 +95,10 @@ class Acceptor:
     async def finish(self) -> None:
         """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
         for listener in self.listeners:
-            self._accept(listener, BACKLOG)
+            for _ in range(BACKLOG // BUDGET):
+                if not self._accept(listener, BUDGET):
+                    break
+                await asyncio.sleep(0)
         self.close()
         await self.wait_closed()
 

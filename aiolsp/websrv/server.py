@@ -9,6 +9,7 @@ from functools import partial
 
 from aiolsp.linux.listener import Address
 from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.sansio.timers import MOST
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
@@ -92,9 +93,8 @@ async def finish(service: Service, grace: float) -> None:
     if trace.on:
         why = f"finish what is in flight within {grace} s"
         trace.event("=", "drain", why=why, connections=len(service.connections))
-    for connection in tuple(service.connections):
-        connection.drain()
-    later = service.loop.call_later(min(FRESH, grace), _drain_fresh, service)
+    await _drain(service)
+    later = service.loop.create_task(_drain_fresh(service, min(FRESH, grace)))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace):
             await service.empty()
@@ -104,6 +104,15 @@ async def finish(service: Service, grace: float) -> None:
     await service.close()
 
 
-def _drain_fresh(service: Service) -> None:
-    for connection in tuple(service.connections):
-        connection.drain(fresh_too=True)
+async def _drain(service: Service, *, fresh_too: bool = False) -> None:
+    """Have each connection that is there finish and close, MOST of them in a turn of the loop."""
+    for number, connection in enumerate(tuple(service.connections), 1):
+        if connection in service.connections:
+            connection.drain(fresh_too=fresh_too)
+        if not number % MOST:
+            await asyncio.sleep(0)
+
+
+async def _drain_fresh(service: Service, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await _drain(service, fresh_too=True)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from aiolsp.mechanisms.acceptor import Acceptor
+from aiolsp.mechanisms.acceptor import BUDGET, Acceptor
 from greeting import (
     DEADLINE,
     Greeter,
@@ -104,5 +104,30 @@ def test_finishing_serves_the_backlog_before_it_closes(loop_factory: LoopFactory
         for peer in waiting:
             assert await receive(peer) == b"hello"
         await hang_up()
+
+    run(main, loop_factory, peers)
+
+
+def test_finishing_leaves_turns_to_others(loop_factory: LoopFactory, peers: ExitStack) -> None:
+    admitted = [0]
+
+    def admit(*_: object) -> Greeter:
+        admitted[-1] += 1
+        return Greeter()
+
+    async def main() -> None:
+        acceptor = accepting(admit)
+        acceptor.pause()
+        waiting = [connect(acceptor, peers) for _ in range(3 * BUDGET)]
+        counting = asyncio.create_task(count_turns())
+        await acceptor.finish()
+        counting.cancel()
+        assert sum(admitted) == len(waiting) and max(admitted) == BUDGET
+        await hang_up()
+
+    async def count_turns() -> None:
+        while True:
+            admitted.append(0)
+            await asyncio.sleep(0)
 
     run(main, loop_factory, peers)

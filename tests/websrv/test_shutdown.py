@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aiolsp.blocking.websrv.readiness import ReadinessLoop
 from aiolsp.http1.limits import Limits
 from aiolsp.linux import unsent
 from aiolsp.sansio.stopping import ECHO
@@ -94,6 +96,40 @@ def test_a_file_on_its_way_arrives_whole_and_what_was_asked_after_it_does_not(sh
                 socket.create_connection(host.server.addresses[0][:2], 1)
             assert read_reply(peer).body == LARGE
             assert receive_to_end(peer) == b""
+
+
+def test_others_have_their_turn_while_many_are_let_go(
+    shell: Shell, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "blocking.websrv.readiness" if shell.name == "blocking" else "websrv.server"
+    monkeypatch.setattr(f"aiolsp.{module}.MOST", 2)
+    left, turns = [], []
+    with contextlib.ExitStack() as stack, hosted(shell.name, site) as host:
+        peers = [stack.enter_context(host.connect()[0]) for _ in range(6)]
+        for peer in peers:
+            assert exchange(peer, "/small.txt").body == SMALL
+        kind = type(next(iter(host.connections())))
+        drain = kind.drain
+
+        def counted(connection: object, **how: bool) -> None:
+            left.append(len(host.service.connections))
+            drain(connection, **how)
+
+        monkeypatch.setattr(kind, "drain", counted)
+        turn = ReadinessLoop.turn
+
+        def noted(loop: ReadinessLoop, *latest: float) -> None:
+            turns.append(len(left))
+            turn(loop, *latest)
+
+        monkeypatch.setattr(ReadinessLoop, "turn", noted)
+        host.begin_to_stop(60.0)
+        for peer in peers:
+            assert receive_to_end(peer) == b""
+    if shell.name == "blocking":
+        assert {2, 4, 6} <= set(turns), "between one drain and another"
+    else:
+        assert left[0] == len(peers) > left[len(peers) - 1], "the first were gone when the last was let go"
 
 
 def test_who_still_reads_the_last_answer_is_let_go_when_it_has(

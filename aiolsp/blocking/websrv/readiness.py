@@ -34,6 +34,7 @@ from aiolsp.blocking.mechanisms.intake import Intake
 from aiolsp.blocking.websrv.connection import HttpConnection
 from aiolsp.blocking.websrv.service import STUCK, Service
 from aiolsp.linux.listener import Address
+from aiolsp.sansio.timers import MOST
 from aiolsp.tracing import trace
 
 FRESH = 0.5
@@ -98,8 +99,10 @@ class ReadinessLoop:
     def _drain(self, grace: float) -> None:
         begin = time.monotonic()
         for fresh_too, seconds in ((False, min(FRESH, grace)), (True, grace)):
-            for connection in tuple(self._service.connections.values()):
+            for number, connection in enumerate(tuple(self._service.connections.values()), 1):
                 connection.drain(fresh_too=fresh_too)
+                if not number % MOST:
+                    self.turn(0.0)
             self._wait_until_empty(begin + seconds)
 
     def _wait_until_empty(self, end: float = math.inf) -> None:
