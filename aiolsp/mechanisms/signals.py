@@ -22,6 +22,8 @@ Decision
     `SignalReceiver` registers with the loop, then puts a recording Python handler in the place of the no-op, and sets
     the same wake-up descriptor again with ``warn_on_full_buffer=False``. The byte wakes; the handler records. A full
     socketpair is readable, so the loop runs, and so does the handler: nothing that differs is lost, nothing is printed.
+    A handler that the program has given to the loop stays in the loop's table, which tells nobody whose it is, and is
+    called as well.
     The signals are blocked while handlers change. Within the block they are not, whoever had blocked them before: what
     was pending comes as an event, so that a program may make something first that a signal must not leave behind.
     `wait_child` and `ChildWatcher` reap one child each by its pidfd. Where the loop refuses SIGCHLD, `watch_child`
@@ -74,8 +76,9 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
     """The signals *numbers* as an async iterator, while the ``with`` or ``async with`` block runs.
 
     Raises ValueError for no signal, one that cannot be caught, or an unknown number; entered on another thread than the
-    main one, RuntimeError. On exit every handler is again what it was. A request to stop (SIGINT, SIGTERM) that came
-    too late to be received is raised again, if none was received before.
+    main one, or within its block, RuntimeError. On exit every handler is again what it was; one of the program's own in
+    the loop (``add_signal_handler``) is called within the block too, and must not be removed there. A request to stop
+    (SIGINT, SIGTERM) that came too late to be received is raised again, if none was received before.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -85,12 +88,15 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         self._heard = 0.0
         self._received: set[signal.Signals] = set()
         self._previous: dict[signal.Signals, Any] = {}
+        self._shared: set[signal.Signals] = set()
         self._children: ChildWatcher | None = None
         self._open = False
 
     def __enter__(self) -> SignalReceiver:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("signals come to the main thread only")
+        if self._open:
+            raise RuntimeError("this receiver is entered already")
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._open = True
@@ -98,7 +104,7 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         try:
             for number in self.numbers:
                 previous = signal.getsignal(number)
-                if self._register(number):
+                if self._register(number, previous):
                     self._previous[number] = previous
             _allow_full_wakeup_fd()
         except BaseException:
@@ -115,6 +121,8 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         signal.pthread_sigmask(signal.SIG_BLOCK, self.numbers)
         for number, handler in self._previous.items():
             self._restore(number, handler)
+        self._previous.clear()
+        self._shared.clear()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         if not STOP & self._received:
             for number in STOP & set(self._arrived):
@@ -160,29 +168,37 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
             except ProcessLookupError:  # it ended so early that its owner has reaped it already
                 self._child_ended()
 
-    def _register(self, number: signal.Signals) -> bool:
-        try:
-            self._loop.add_signal_handler(number, self._wake.set)
-        except RuntimeError:
-            if number is not signal.SIGCHLD:
-                raise
-            self._children = ChildWatcher()
-            return False
-        self._record(number)
+    def _register(self, number: signal.Signals, previous: Any) -> bool:
+        if self._loop_has(number, previous):
+            self._shared.add(number)
+        else:
+            try:
+                self._loop.add_signal_handler(number, self._wake.set)
+            except RuntimeError:
+                if number is not signal.SIGCHLD:
+                    raise
+                self._children = ChildWatcher()
+                return False
+        self._put(number, self._caught)
         return True
 
-    def _record(self, number: signal.Signals) -> None:
-        signal.signal(number, self._caught)
+    def _loop_has(self, number: signal.Signals, previous: Any) -> bool:
+        """Whether the loop has a handler for it: of an outer receiver, or of the program, not to be had back."""
+        owner = getattr(previous, "__self__", None)
+        if isinstance(owner, SignalReceiver):
+            owner = owner._loop
+        return owner is self._loop or number in getattr(self._loop, "_signal_handlers", ())  # uvloop; the stock loop
+
+    def _put(self, number: signal.Signals, handler: Any) -> None:
+        signal.signal(number, handler)
         signal.siginterrupt(number, False)  # as the loops do: signal.signal turned it on
 
     def _restore(self, number: signal.Signals, handler: Any) -> None:
+        if number in self._shared:
+            self._put(number, handler)
+            return
         self._loop.remove_signal_handler(number)
-        outer = getattr(handler, "__self__", None)
-        if isinstance(outer, SignalReceiver) and outer._loop is self._loop:
-            self._loop.add_signal_handler(number, outer._wake.set)
-            outer._record(number)
-            _allow_full_wakeup_fd()
-        elif handler is not None:  # None: it was not installed from Python and cannot be put back
+        if handler is not None:  # None: it was not installed from Python and cannot be put back
             signal.signal(number, handler)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:

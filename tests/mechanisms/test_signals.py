@@ -212,6 +212,30 @@ def test_an_inner_receiver_gives_its_signals_back_to_the_outer_one(loop_factory:
         runner.run(main())
 
 
+def test_a_handler_of_the_loop_hears_its_signal_as_well_and_is_still_there_afterwards(loop_factory: Factory) -> None:
+    async def main() -> None:
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, heard.set)
+        for receivers in (1, 2):
+            with SignalReceiver(signal.SIGUSR1, signal.SIGUSR2) as outer:
+                if receivers == 2:
+                    with SignalReceiver(signal.SIGUSR1) as inner:
+                        signal.raise_signal(signal.SIGUSR1)
+                        assert await receive(inner, 1) == [signal.SIGUSR1]
+                signal.raise_signal(signal.SIGUSR1)
+                assert await receive(outer, 1) == [signal.SIGUSR1]
+            await asyncio.wait_for(heard.wait(), DEADLINE)
+            heard.clear()
+            signal.raise_signal(signal.SIGUSR1)
+            await asyncio.wait_for(heard.wait(), DEADLINE)
+            heard.clear()
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+        assert not loop.remove_signal_handler(signal.SIGUSR2)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
 def test_a_termination_after_the_loop_has_closed_ends_the_process(loop_name: str) -> None:
     done = run_script(
         """
@@ -320,6 +344,21 @@ def test_what_cannot_be_caught_is_refused_before_the_loop_sees_it(loop_factory: 
 def test_no_signal_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         SignalReceiver()
+
+
+def test_a_receiver_may_be_entered_again_but_not_within_its_block(loop_factory: Factory) -> None:
+    async def main() -> None:
+        receiver = SignalReceiver(signal.SIGUSR1)
+        for _ in range(2):
+            with receiver:
+                with pytest.raises(RuntimeError, match="entered already"), receiver:
+                    pass
+                signal.raise_signal(signal.SIGUSR1)
+                assert await receive(receiver, 1) == [signal.SIGUSR1]
+            assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
 
 
 def test_another_thread_than_the_main_one_is_refused(loop_factory: Factory) -> None:
