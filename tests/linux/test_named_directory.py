@@ -48,6 +48,8 @@ def test_it_is_looked_for_once_after_each_doubt(named: NamedDirectory, site: Pat
     assert named.settled() and not named.follow()
     assert named.fd == fd and os.listdir(fd) == ["new"]
     assert not os.get_inheritable(fd)
+    named.doubt()
+    assert named.settled() and not named.follow(), "the new one is still there"
 
 
 def test_it_is_known_without_waiting_on_a_mount_of_its_own_too() -> None:
@@ -101,6 +103,7 @@ def test_it_stays_while_no_directory_takes_its_place(named: NamedDirectory, site
         os.mkfifo(site)
     named.doubt()
     assert not named.follow() and os.listdir(named.fd) == ["old"]
+    assert named.settled(), "nobody looks again before the next doubt"
     site.unlink(missing_ok=True)
     kept.rename(site)
     named.doubt()

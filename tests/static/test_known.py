@@ -51,6 +51,15 @@ def test_without_waiting_the_answer_is_the_same_or_none(site: Path, raw: bytes, 
         root.close()
 
 
+def test_the_first_file_tells_whether_the_next_is_answered_without_waiting(site: Path) -> None:
+    with open(site / "file.txt") as file:
+        can = cached.knows_nowait(file.fileno())
+    root = DocumentRoot(str(site), Policy(), small=1 << 20)
+    root.load(wanted(b"/file.txt")).close()
+    assert (root.load_cached(wanted(b"/file.txt")) is not None) is can
+    root.close()
+
+
 def test_without_waiting_no_directory_is_listed(site: Path) -> None:
     target = parse_target(b"/sub/")
     assert target is not None
