@@ -120,10 +120,14 @@ class EndOfMessage(NamedTuple):
 
 
 class ProtocolError(NamedTuple):
-    """What the client did wrong: the *status* to answer before closing, and the *reason* for a person."""
+    """What the client did wrong: the *status* to answer before closing, and the *reason* for a person.
+
+    *to_head*: it answers a HEAD, after which no content may be sent (RFC 9110 9.3.2).
+    """
 
     status: int
     reason: str
+    to_head: bool = False
 
 
 Event = Request | Data | EndOfMessage | ProtocolError

@@ -121,6 +121,10 @@ class RequestParser:
             pass
         return events
 
+    def refusal(self, status: int, reason: str) -> ProtocolError:
+        """What to answer to the request that is being read, as far as it has come."""
+        return ProtocolError(status, reason, self._method == b"HEAD")
+
     # Each step appends what it found to the events and says whether another may follow.
 
     def _read_request_line(self, events: list[Event]) -> bool:
@@ -225,7 +229,7 @@ class RequestParser:
         return True
 
     def _fail(self, events: list[Event], fault: ProtocolError) -> bool:
-        events.append(fault)
+        events.append(self.refusal(fault.status, fault.reason))
         self._advance(Seen.BAD)
         self._lines.rest()
         self._pairs = []
@@ -246,6 +250,8 @@ class RequestParser:
         """
         if not self._target_start:
             self._target_start = find(b" ", self._looked) + 1
+            if self._target_start == len(b"HEAD ") and find(b"HEAD ", 0) == 0:
+                self._method = b"HEAD"  # a refusal of what follows must know
         if self._target_start and not self._target_end:
             self._target_end = max(0, find(b" ", max(self._target_start, self._looked)))
         self._looked = size

@@ -211,9 +211,9 @@ class Answering(Waiting):
             return
         self._keep_alive = False
         answer = self._service.error(fault.status, fault.reason)
-        self._put(answer.head.render(self._service.clock.date(), CLOSE))
-        self._put(answer.ready)
-        self._service.note(self, self._request, answer.status, answer.size)
+        body = b"" if fault.to_head else answer.ready
+        self._put(answer.head.render(self._service.clock.date(), CLOSE) + body)
+        self._service.note(self, self._request, answer.status, len(body))
         self._request = None
         self._finish()
 

@@ -353,7 +353,7 @@ class ProgramExchange:
         if self._complete:
             self._connection.send(self._request, self._service.error(fault.status, fault.reason))
         else:
-            self._connection.refuse(fault)
+            self._connection.refuse(fault._replace(to_head=self._request.method == b"HEAD"))
 
     def _when_complete(self, act: Callable[[], None]) -> None:
         """Do it when the body has been read, which may be now; or now, if the client waits for us to ask for it."""

@@ -94,7 +94,7 @@ class Files:
         shared = not alone and self._settings.cache_valid > 0
         target = parse_target(request.target)
         if target is None:
-            connection.refuse(ProtocolError(400, "bad request-target"))
+            connection.refuse(ProtocolError(400, "bad request-target", request.method == b"HEAD"))
             return
         accept = request.fields.combined(b"accept") if self._root.policy.spa else None
         wanted = Wanted(target, key[1], accept)

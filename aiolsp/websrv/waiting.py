@@ -20,6 +20,7 @@ from aiolsp.static.phases import Patience, Phase
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
+    from aiolsp.http1.parser import RequestParser
     from aiolsp.websrv.service import Service
     from aiolsp.websrv.transfer import Transfer
 
@@ -37,6 +38,7 @@ class Waiting(asyncio.Protocol):
     fd = -1
     """The socket's descriptor, for the trace only."""
 
+    _parser: RequestParser
     _transfer: Transfer | None = None
     _timer = NO_TIMER
 
@@ -105,7 +107,7 @@ class Waiting(asyncio.Protocol):
         match phase:
             case Phase.HEAD | Phase.BODY:
                 self._service.timers.add(self._timer)
-                self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
+                self.refuse(self._parser.refusal(408, f"waited too long for {phase.value}"))
             case Phase.IDLE if self._owing:  # it waits for its turn: that is no fault of the client's
                 self._patience.last_activity = self._service.timers.time()
                 self._service.timers.add(self._timer)

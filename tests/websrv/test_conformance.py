@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import Server
+from harness import Server, Shell, receive_to_end
 from plainfiles import EARLY, LATE, make_plain_files
-from webclient import ask
+from webclient import ask, read_reply
+
+HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +34,43 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_list_of_dates_is_no_condition(server: Server, fields: list[str], status: int) -> None:
     """Sections 13.1.3 and 13.1.4."""
     assert ask(server, "/data.bin", *fields).status == status
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"HEAD /%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"HEAD /\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"HEAD /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"HEAD / HTTP/1.1\r\n\r\n", 400),
+        (HEAD + b"X : y\r\n\r\n", 400),
+        (b"HEAD / HTTP/1.1\nHost: a\n\n", 400),
+        (HEAD + b"Content-Length: x\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (HEAD + b"Content-Length: 9000000\r\n\r\n", 413),
+        (b"HEAD /" + b"a" * 9000, 414),
+        (HEAD + b"Expect: more\r\n\r\n", 417),
+        (b"HEAD / HTTP/1.1\r\nX: " + b"a" * 40_000, 431),
+        (b"HEAD / HTTP/1.1\r\n" + b"X: y\r\n" * 101, 431),
+        (b"HEAD / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else None,
+)
+@pytest.mark.parametrize("before", [b"", b"\r\n", HEAD + b"\r\n"], ids=["alone", "after CR LF", "second"])
+def test_no_refusal_of_a_head_has_content(server: Server, before: bytes, data: bytes, status: int) -> None:
+    """Section 9.3.2: not even the page that says why."""
+    with server.connect() as peer:
+        peer.sendall(before + data)
+        if len(before) > 2:
+            assert read_reply(peer, head=True).status == 200
+        assert read_reply(peer, head=True).status == status
+        assert receive_to_end(peer) == b""
+
+
+@pytest.mark.parametrize("data", [b"HEAD /", HEAD, HEAD + b"Content-Length: 1\r\n\r\n"])
+def test_no_head_that_is_timed_out_gets_content(shell: Shell, site: Path, data: bytes) -> None:
+    with shell.server("websrv", site, "--head-timeout", "0.1", "--body-grace", "0.1", role="") as server:
+        with server.connect() as peer:
+            peer.sendall(data)
+            assert read_reply(peer, head=True).status == 408
+            assert receive_to_end(peer) == b""

@@ -348,7 +348,7 @@ class ProgramExchange:
         if self._answer is not None:
             raise ConnectionAbortedError(fault.reason)
         if self._request.expects_continue and not (self._complete or self._continued):
-            self._connection.refuse(fault)
+            self._refuse(fault)
             return
         try:
             self._read_body()
@@ -360,7 +360,7 @@ class ProgramExchange:
     def _refuse(self, fault: ProtocolError) -> None:
         if self._answer is not None:
             raise ConnectionAbortedError(fault.reason)
-        self._connection.refuse(fault)
+        self._connection.refuse(fault._replace(to_head=self._request.method == b"HEAD"))
 
 
 def _end(address: Any) -> tuple[str, int] | None:

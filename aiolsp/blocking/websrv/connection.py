@@ -123,7 +123,7 @@ class HttpConnection(HeldSocket):
             trace.event("-", "timed out", why=f"waited for {phase.value}", peer=format_address(self.peer or ""))
         if phase in (Phase.HEAD, Phase.BODY):
             self._service.timers.add(self._timer)
-            self.refuse(ProtocolError(408, f"waited too long for {phase.value}"))
+            self.refuse(self._parser.refusal(408, f"waited too long for {phase.value}"))
             self.work(busy=True)
         elif phase is Phase.IDLE:
             self._service.timers.add(self._timer)
@@ -166,9 +166,9 @@ class HttpConnection(HeldSocket):
     def refuse(self, fault: ProtocolError) -> None:
         """Answer what cannot be understood, or not be served, and close."""
         answer = self._service.error(fault.status, fault.reason)
-        self.output.put(answer.head.render(self._service.clock.date(), CLOSE))
-        self.output.put(answer.ready)
-        self._service.note(self, self._request, answer.status, answer.size)
+        body = b"" if fault.to_head else answer.ready
+        self.output.put(answer.head.render(self._service.clock.date(), CLOSE) + body)
+        self._service.note(self, self._request, answer.status, len(body))
         self._request = None
         self.finish()
 

@@ -143,7 +143,7 @@ class Service:
             return
         target = parse_target(request.target)
         if target is None:
-            connection.refuse(ProtocolError(400, "bad request-target"))
+            connection.refuse(ProtocolError(400, "bad request-target", request.method == b"HEAD"))
         elif busy:
             connection.send(request, self.error(503, "the server is busy"))
         else:

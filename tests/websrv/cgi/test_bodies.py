@@ -85,6 +85,22 @@ def test_a_bad_body_ends_the_program_that_reads_it(server: Server) -> None:
     await_end(server, "waits.sh", count=before + 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "body", "status"),
+    [
+        ("waits.sh", ["Transfer-Encoding: chunked"], b"nonsense\r\n", 400),
+        ("missing.sh", ["Expect: 100-continue", "Content-Length: 9"], b"", 404),
+    ],
+)
+def test_no_refusal_of_a_head_has_content(
+    server: Server, name: str, fields: list[str], body: bytes, status: int
+) -> None:
+    with server.connect() as peer:
+        peer.sendall(request(f"/cgi-bin/{name}", *fields, method="HEAD") + body)
+        assert read_reply(peer, head=True).status == status
+        assert receive_to_end(peer) == b""
+
+
 def test_a_program_that_lets_its_body_wait_is_late_as_well(hasty: Server) -> None:
     with hasty.connect() as peer:
         peer.sendall(request("/cgi-bin/hangs.sh", "Content-Length: 1048576", method="POST") + bytes(1 << 20))
