@@ -50,9 +50,11 @@ class PipeReader:
 
     def finish(self) -> None:
         """Whoever writes does not count any more: give what is in the pipe now, at most its capacity, and close."""
-        if not self._ended:
-            self._read()
-        self.close()
+        try:
+            if not self._ended:
+                self._read()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the pipe; who still writes to it gets SIGPIPE. May be called again."""

@@ -101,6 +101,23 @@ def test_finishing_gives_what_is_there_though_somebody_could_still_write(
     run(test, loop_factory)
 
 
+def test_finishing_closes_though_who_gets_the_rest_raises(loop_factory: LoopFactory) -> None:
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    async def test() -> None:
+        mine, theirs = os.pipe()
+        reader = PipeReader(mine, fail)
+        os.write(theirs, b"the rest")
+        with pytest.raises(ZeroDivisionError):
+            reader.finish()
+        with pytest.raises(BrokenPipeError):
+            os.write(theirs, b"nobody reads")
+        os.close(theirs)
+
+    run(test, loop_factory)
+
+
 def test_the_end_of_the_pipe_is_no_data_and_does_not_spin(loop_factory: LoopFactory) -> None:
     async def test() -> None:
         reader = Reader()
