@@ -55,6 +55,10 @@ class PidFd:
             return None
         return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
+    def check_ours(self) -> None:
+        """Raise ChildProcessError if it is not a child of ours, or was reaped already."""
+        os.waitid(os.P_PIDFD, self._fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
     def close(self) -> None:
         """Close the descriptor; the process is not touched. May be called again."""
         fd, self._fd = self._fd, -1

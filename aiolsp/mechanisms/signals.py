@@ -252,9 +252,9 @@ class ChildWatcher:
         """Reap our child *pid* when it ends, and call ``callback(pid, status)``; -N is an end by signal N.
 
         A child that somebody else reaped first gives no status: ChildProcessError goes to the loop's exception handler.
-        Raises ProcessLookupError if there is no such process.
+        Raises ProcessLookupError if there is no such process, and ChildProcessError if it is not a child of ours.
         """
-        self._add(PidFd(pid), lambda child: callback(pid, _reap(child)))
+        self._add(_child(pid), lambda child: callback(pid, _reap(child)))
 
     def watch_end(self, pid: int, callback: Callable[[], object]) -> None:
         """Call *callback* when the process *pid* ends, ours or not, and leave the reaping to its parent.
@@ -295,10 +295,20 @@ async def wait_child(pid: int) -> int:
     if it is not a child of ours or somebody else reaped it.
     """
     ended = asyncio.Event()
-    with ChildWatcher() as watcher, PidFd(pid) as child:
+    with ChildWatcher() as watcher, _child(pid) as child:
         watcher.watch_end(pid, ended.set)
         await ended.wait()
         return _reap(child)
+
+
+def _child(pid: int) -> PidFd:
+    child = PidFd(pid)
+    try:
+        child.check_ours()  # else it would only tell when it has ended, which may be never
+    except ChildProcessError:
+        child.close()
+        raise
+    return child
 
 
 def _reap(child: PidFd) -> int:

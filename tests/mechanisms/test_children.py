@@ -110,3 +110,16 @@ def test_a_watcher_calls_back_with_the_status_and_forgets_what_it_is_closed_on(l
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
+
+
+def test_who_is_not_our_child_is_refused_at_once(loop_factory: Factory) -> None:
+    async def main() -> None:
+        with ChildWatcher() as watcher:
+            with pytest.raises(ChildProcessError):
+                watcher.watch(os.getppid(), print)
+            with pytest.raises(ChildProcessError):
+                await asyncio.wait_for(wait_child(os.getppid()), DEADLINE)
+            assert len(watcher) == 0
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
