@@ -117,10 +117,28 @@ def test_every_file_that_is_named_is_there(text: str) -> None:
         assert "NAME" in path or any((ROOT / folder / path).is_file() for folder in ("", "aiolsp")), path
 
 
+PLACE = r"\| (?:ch\. |第 )(\d+)(?: 章)?(?:(?:, p\. |，第 )(\d+)[^|]*)? \|"
+"""The first cell of a row about the book: a chapter, and in the map a page."""
+
+CHAPTERS = {8: 137, 9: 148, 10: 184, 11: 196, 13: 255, 15: 289, 16: 329}
+"""The first page that the map has of each."""
+
+
+def rows_of(text: str, width: int) -> list[list[str]]:
+    """The cells of the rows that begin with a place in the book and have *width* cells."""
+    rows = [line for line in text.splitlines() if re.match(PLACE, line)]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows]
+    return [row for row in cells if len(row) == width]
+
+
 def map_rows(text: str) -> list[list[str]]:
-    """The cells of the map's rows: those that begin with a page of the book."""
-    rows = [line for line in text.splitlines() if re.match(r"\| (p\. |第 )\d", line)]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows]
+    """Those of the map of programs."""
+    return rows_of(text, 6)
+
+
+def other_rows(text: str) -> list[list[str]]:
+    """Those of the mechanisms that have no program of their own."""
+    return rows_of(text, 4)
 
 
 @pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
@@ -133,9 +151,26 @@ def test_the_map_has_every_page_of_the_book_a_lab_and_a_proof_for_each(text: str
         check_proof(proof.strip("`"))
 
 
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
+def test_the_map_names_the_chapter_of_each_page(text: str) -> None:
+    places = [re.match(PLACE, line) for line in text.splitlines()]
+    for chapter, page in (map(int, place.groups()) for place in places if place and place[2]):
+        assert chapter == max(number for number, first in CHAPTERS.items() if first <= page), page
+
+
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
+def test_every_chapter_from_the_fifth_on_has_its_place_and_something_to_watch(text: str) -> None:
+    assert {int(place[1]) for line in text.splitlines() if (place := re.match(PLACE, line))} == {*range(5, 18)}
+    for _, _, files, watch in other_rows(text):
+        assert re.search(r"`[\w/]+\.py`", files)
+        (check_watch if watch.startswith("`lab ") else check_proof)(watch.strip("`"))
+
+
 def check_watch(command: str) -> None:
     name, _, options = command.removeprefix("lab ").partition(" ")
-    if command.startswith("lab "):
+    if command.startswith("lab ask "):
+        assert options in QUESTIONS
+    elif command.startswith("lab "):
         assert name in LABS and options in ("", "--broken") and (not options or LABS[name].broken), command
     else:
         assert command in ELSEWHERE
@@ -173,7 +208,9 @@ def test_the_chinese_readme_has_the_same_commands_code_pictures_and_sections() -
     pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
     assert [os.path.normpath(f"aiolsp/{path}") for path in re.findall(r'(?:src|srcset)="([^"]+)"', CHINESE)] == pictures
     assert len(re.findall(r"^## ", CHINESE, re.M)) == len(re.findall(r"^## ", README, re.M))
-    assert [row[1] for row in map_rows(CHINESE)] == [row[1] for row in map_rows(README)]
+    for cells in (slice(1, 2), slice(4, 6)):
+        assert [row[cells] for row in map_rows(CHINESE)] == [row[cells] for row in map_rows(README)]
+    assert [row[3] for row in other_rows(CHINESE)] == [row[3] for row in other_rows(README)]
 
 
 def test_each_readme_links_to_the_other_first() -> None:
