@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiolsp.http1.messages import ProtocolError, Request
 from aiolsp.http1.target import parse_target
 from aiolsp.mechanisms.threads import QueueFull
+from aiolsp.sansio.timers import MOST
 from aiolsp.static.answer import Answer, respond
 from aiolsp.static.representation import Resource, Wanted
 from aiolsp.tracing import trace
@@ -27,6 +29,10 @@ from aiolsp.websrv.ready import LARGEST
 if TYPE_CHECKING:
     from aiolsp.websrv.connection import HttpConnection
     from aiolsp.websrv.service import Service
+
+
+FEW = MOST // 8
+"""Who waited for an open file, and for whom it is looked for anew, in a turn: eight times as long as an answer."""
 
 
 class Files:
@@ -129,19 +135,29 @@ class Files:
         """Answer *waiters* with *resource*."""
         entry = self._entry(key, resource)
         if entry is not None:
-            for waiter, asked in waiters:
-                self._send_kept(waiter, asked, entry)
+            self._answer_each(waiters, lambda waiter, asked: self._send_kept(waiter, asked, entry))
         elif resource.keepable:
-            for waiter, asked in waiters:
-                self._send_own(waiter, asked, key, resource)
+            self._answer_each(waiters, lambda waiter, asked: self._send_own(waiter, asked, key, resource))
         elif waiters:
             (connection, request), *others = waiters
             self._send_own(connection, request, key, resource)
             # An open file has one owner: each of the others needs one of its own.
-            for waiter, asked in others:
-                self._load(waiter, asked, key, None, alone=True)
+            self._answer_each(others, lambda waiter, asked: self._load_for(waiter, asked, key), FEW)
         else:
             resource.close()
+
+    def _answer_each(
+        self, waiters: list[Waiter], answer: Callable[[HttpConnection, Request], None], most: int = MOST
+    ) -> None:
+        """Call *answer* for each of *waiters*, *most* of them in a turn of the loop."""
+        for waiter, asked in waiters[:most]:
+            answer(waiter, asked)
+        if len(waiters) > most:
+            self._loop.call_soon(self._answer_each, waiters[most:], answer, most)
+
+    def _load_for(self, waiter: HttpConnection, asked: Request, key: Key) -> None:
+        if not waiter.transport.is_closing():
+            self._load(waiter, asked, key, None, alone=True)
 
     def attend_waiters(self) -> None:
         """The disk may be slow, or stuck: what was seen the last time is better than no answer, and 503 than none."""
@@ -151,8 +167,7 @@ class Files:
                 continue
             look.overdue = True
             waiters, look.waiters = look.waiters, []
-            for connection, request in waiters:
-                self._answer_unseen(connection, request, look.known)
+            self._answer_each(waiters, partial(self._answer_unseen, known=look.known))
         if self.loading:
             self._clock.wake()  # and look again in a second
 

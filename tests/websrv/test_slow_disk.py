@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from aiolsp.websettings import Settings
-from aiolsp.websrv import look
+from aiolsp.websrv import files, look
+from aiolsp.websrv.files import Files
 from harness import Shell
 from webclient import exchange, read_reply, request
 from webhost import Host, hosted
@@ -80,6 +83,44 @@ def test_who_waits_too_long_for_what_is_not_known_is_told_to_come_again(
                 assert exchange(peer, "/health").status == 200
             host.wait_until(lambda: not host.service.files.loading, "the end of the look")
             assert exchange(peer, "/cold.txt").body == b"cold"
+
+
+@pytest.mark.parametrize("target", ["/cold.txt", "/missing", "/large.bin", "/stuck.txt"])
+def test_many_who_waited_for_one_look_are_answered_a_few_in_a_turn(
+    loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (site / "large.bin").write_bytes(b"x" * 1_000_000)
+    monkeypatch.setattr(Files._answer_each, "__defaults__", (2,))
+    monkeypatch.setattr(files, "FEW", 2)
+    name = "_load_for" if target == "/large.bin" else "_send_kept"
+    if target == "/stuck.txt":
+        monkeypatch.setattr(look, "GIVE_UP", 0.0)
+        name = "_answer_unseen"
+    turns = [0]
+    answer = getattr(Files, name)
+
+    def counted(self: Files, *args: object, **more: object) -> None:
+        turns[-1] += 1
+        answer(self, *args, **more)
+
+    async def count_turns() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    with ExitStack() as stack, hosted(loop_name, site, Settings(threads=2)) as host:
+        peers = [stack.enter_context(host.connect()[0]) for _ in range(6)]
+        with host.held_threads() as release:
+            for peer in peers:
+                peer.sendall(request(target))
+            host.wait_until(lambda: [len(each.waiters) for each in host.service.files.loading.values()] == [6], "all")
+            monkeypatch.setattr(Files, name, counted)
+            counting = asyncio.run_coroutine_threadsafe(count_turns(), host.service.loop)
+            if target != "/stuck.txt":
+                release.set()
+            assert len({read_reply(peer).status for peer in peers}) == 1
+        counting.cancel()
+    assert sum(turns) == (5 if target == "/large.bin" else 6) and max(turns) == 2
 
 
 def test_who_finds_the_queue_full_is_refused_and_all_are_served_when_the_disk_is_back(shell: Shell, site: Path) -> None:
