@@ -304,10 +304,13 @@ class RequestParser:
         self._body = body
         expects_continue = False
         if fields.get(b"expect") is not None:
-            if (fields.combined(b"expect") or b"").lower() != b"100-continue":
+            # RFC 9110 5.6.1.2: a list, whose empty members are none.
+            members = (fields.combined(b"expect") or b"").lower().split(b",")
+            expected = {member.strip(b" \t") for member in members} - {b""}
+            if not expected <= {b"100-continue"}:
                 return ProtocolError(417, "an unknown expectation")
             # RFC 9110 10.1.1: not in HTTP/1.0, and not without content.
-            expects_continue = version == HTTP_1_1 and body is not NO_BODY
+            expects_continue = bool(expected) and version == HTTP_1_1 and body is not NO_BODY
         if self._authority is not None:
             # RFC 9112 3.2.2: the target's authority counts, whatever Host says.
             fields = fields.replaced(b"host", self._authority)

@@ -8,7 +8,7 @@ import pytest
 
 from harness import Server, Shell, receive_to_end
 from plainfiles import EARLY, LATE, make_plain_files
-from webclient import ask, read_reply
+from webclient import ask, read_reply, request
 
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n"
 
@@ -65,6 +65,32 @@ def test_no_refusal_of_a_head_has_content(server: Server, before: bytes, data: b
             assert read_reply(peer, head=True).status == 200
         assert read_reply(peer, head=True).status == status
         assert receive_to_end(peer) == b""
+
+
+@pytest.mark.parametrize(
+    ("lines", "statuses"),
+    [
+        (["Expect: 100-continue"], [100, 200]),
+        (["Expect: , 100-Continue ,"], [100, 200]),
+        (["Expect: 100-continue", "Expect: 100-continue"], [100, 200]),
+        (["Expect:", "Expect: 100-continue"], [100, 200]),
+        (["Expect:"], [200]),
+        (["Expect: ,"], [200]),
+        (["Expect: 100-continue, more"], [417]),
+        (["Expect: 100-continue", "Expect: more"], [417]),
+        (["Expect: 100-continue=1"], [417]),
+    ],
+)
+def test_expectations_are_a_list(server: Server, lines: list[str], statuses: list[int]) -> None:
+    """Section 10.1.1, and 5.6.1.2 for its empty members."""
+    with server.connect() as peer:
+        peer.sendall(request("/empty.txt", "Content-Length: 1", *lines))
+        if statuses[0] == 200:
+            peer.sendall(b"x")
+        assert read_reply(peer).status == statuses[0]
+        for status in statuses[1:]:
+            peer.sendall(b"x")
+            assert read_reply(peer).status == status
 
 
 @pytest.mark.parametrize("data", [b"HEAD /", HEAD, HEAD + b"Content-Length: 1\r\n\r\n"])
