@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+from aiolsp.linux import lifetime
+
+if lifetime.is_program(__name__):
+    lifetime.begin()
+
 __version__ = "0.1.0"
 
 

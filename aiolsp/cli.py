@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from aiolsp import __version__
+from aiolsp.linux import lifetime
 from aiolsp.linux.listener import Address, ListenError, format_address
 from aiolsp.tracing import trace
 
@@ -189,6 +190,22 @@ def execute(
     run: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """Parse *argv*, run the program, and turn what stops it into an exit status and at most one line on stderr."""
+    try:
+        try:
+            lifetime.hear()
+            return _execute(parser, argv, run)
+        finally:
+            lifetime.end()
+    except KeyboardInterrupt:
+        lifetime.end()
+        return EXIT_INTERRUPTED
+
+
+def _execute(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    run: Callable[[argparse.Namespace], int | None],
+) -> int:
     fill_standard_streams()
     options = argparse.Namespace()
     try:
@@ -207,8 +224,6 @@ def execute(
         return _fail(parser, f"{_where(options)}: {_reason(error)}", EXIT_FAILURE)
     except OSError as error:
         return _fail(parser, _reason(error), EXIT_FAILURE)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     finally:
         trace.close()
         flush_stdout()

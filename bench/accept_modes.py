@@ -7,6 +7,11 @@ cost. A wake-up is a voluntary context switch (proc_pid_status(5)) of the parent
 
 from __future__ import annotations
 
+from aiolsp.linux import lifetime
+
+if __name__ == "__main__":
+    lifetime.begin()
+
 import argparse
 import asyncio
 import os

@@ -16,6 +16,11 @@ two processors are all that is used, one for the servers and one for the generat
 
 from __future__ import annotations
 
+from aiolsp.linux import lifetime
+
+if __name__ == "__main__":
+    lifetime.begin()
+
 import argparse
 import os
 import sys

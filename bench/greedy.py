@@ -20,6 +20,11 @@ whether they came at all.
 
 from __future__ import annotations
 
+from aiolsp.linux import lifetime
+
+if __name__ == "__main__":
+    lifetime.begin()
+
 import json
 import multiprocessing
 import os

@@ -11,6 +11,11 @@ and memory flat; exit status 0, and nothing left.
 
 from __future__ import annotations
 
+from aiolsp.linux import lifetime
+
+if __name__ == "__main__":
+    lifetime.begin()
+
 import argparse
 import json
 import os

@@ -19,6 +19,11 @@ generator is the bottleneck.
 
 from __future__ import annotations
 
+from aiolsp.linux import lifetime
+
+if __name__ == "__main__":
+    lifetime.begin()
+
 import argparse
 import json
 import socket

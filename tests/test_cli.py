@@ -30,6 +30,7 @@ from aiolsp.cli import (
     ready,
 )
 from aiolsp.mechanisms.loop import LOOPS
+from aiolsp.tracing import trace
 from harness import DEADLINE
 
 FULL = "/dev/full"
@@ -121,6 +122,19 @@ def test_what_stops_a_program_is_one_line_and_a_status(
 
 def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(capsys, fail_with(KeyboardInterrupt())) == (EXIT_INTERRUPTED, "", "")
+
+
+def test_ctrl_c_is_quiet_while_the_end_is_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_and_after = iter((None, KeyboardInterrupt()))
+
+    def close() -> None:
+        if came := next(before_and_after):
+            raise came
+
+    monkeypatch.setattr(trace, "close", close)
+    assert run_cli(capsys, lambda options: None) == (EXIT_INTERRUPTED, "", "")
 
 
 def test_a_fault_of_ours_is_not_hidden() -> None:

@@ -48,6 +48,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from aiolsp.linux.lifetime import handler_after
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
@@ -199,7 +200,7 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
             return
         self._loop.remove_signal_handler(number)
         if handler is not None:  # None: it was not installed from Python and cannot be put back
-            signal.signal(number, handler)
+            signal.signal(number, handler_after(number, handler))
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         # Runs between any two bytecodes of the main thread: no trace here, its write may be what was interrupted.

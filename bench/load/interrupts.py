@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 from aiolsp.linux.interrupts import stop_signals
+from aiolsp.linux.lifetime import handler_after
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, handler_after(number, handler))
 
 
 @contextmanager

@@ -46,6 +46,20 @@ def test_what_nohup_has_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_signal_after_the_work_of_a_program_of_ours_leaves_its_status() -> None:
+    lines = (
+        "import signal",
+        "from aiolsp.linux import lifetime",
+        "from load.interrupts import interruptible",
+        "lifetime.begin()",
+        "with interruptible(): pass",
+        "signal.raise_signal(signal.SIGTERM); signal.raise_signal(signal.SIGINT)",
+    )
+    paths = os.pathsep.join(map(str, (BENCH.parent, BENCH)))
+    done = Process([sys.executable, "-c", "\n".join(lines)], env={"PYTHONPATH": paths})
+    assert done.wait(DEADLINE) == 0, done.stderr.whole()
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_signal_between_two_runs_still_interrupts(loop: str) -> None:
     """A run has handlers of its own, and the loop puts the system's in the place of what was there before."""

@@ -33,6 +33,7 @@ from collections import deque
 from types import FrameType
 from typing import Any
 
+from aiolsp.linux.lifetime import handler_after
 from aiolsp.tracing import trace
 
 UNCATCHABLE = frozenset({signal.SIGKILL, signal.SIGSTOP})
@@ -74,7 +75,7 @@ class SelfPipe:
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._previous.items():
             if handler is not None:  # None: it was not installed from Python and cannot be put back
-                signal.signal(number, handler)
+                signal.signal(number, handler_after(number, handler))
         signal.set_wakeup_fd(self._previous_fd)
         self._close()
         if not STOP & self._received:
