@@ -262,13 +262,13 @@ class DocumentRoot:
     def _missing(self, wanted: Wanted) -> Resource:
         """A page of the directory's own for what is not there, or ours."""
         plain = Wanted(wanted.target)
+        told = ((b"Vary", b"Accept"),) if self.policy.spa else ()
         if self.policy.spa and accepts_html(wanted.accept):
             with contextlib.suppress(OSError):
                 page = self._regular((self.policy.index_page,), plain, None)
                 # It stands in for this path only in answer to this Accept, which no key of our cache holds.
                 page.keepable, page.outline.path = False, b""
-                described = self._fields_of_kind(page.outline.content_type, b"", varies=False)
-                page.outline.common = (*described, (b"Vary", b"Accept"))
+                page.outline.common = (*self._fields_of_kind(page.outline.content_type, b"", varies=False), *told)
                 return page
         try:
             page = self._regular((self.policy.not_found_page,), plain, None)
@@ -278,8 +278,8 @@ class DocumentRoot:
             finally:
                 page.close()
         except OSError:
-            return self.error(404)
-        return self._page(404, page.body or b"") if page.body is not None else self.error(404)
+            return self.error(404, "", *told)
+        return self.error(404, "", *told) if page.body is None else self._page(404, page.body, *told)
 
     # What looks at the disk
 

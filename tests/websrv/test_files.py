@@ -263,7 +263,11 @@ def test_an_application_takes_pages_and_leaves_what_is_there(shell: Shell, tmp_p
             assert exchange(peer, "/users/8", page, f"If-None-Match: {etag}").status == 304
             assert exchange(peer, "/code.js", page).body == b"code"
             for accept in ("Accept: */*", "Accept: text/html;q=0", "Accept: image/webp", "X-Accept: text/html"):
-                assert exchange(peer, "/users/7", accept).status == 404
+                reply = exchange(peer, "/users/7", accept)
+                assert (reply.status, reply.fields["vary"]) == (404, "Accept")
+            (tmp_path / "404.html").write_text("lost")
+            reply = exchange(peer, "/users/7", "Accept: */*")
+            assert (reply.body, reply.fields["vary"]) == (b"lost", "Accept")
             assert exchange(peer, "/users/7", page, method="POST").status == 405
             assert exchange(peer, "/users/7", page, method="HEAD").status == 200
 
