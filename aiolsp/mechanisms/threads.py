@@ -70,9 +70,15 @@ class QueueFull(Exception):
 
 
 class HalfSyncPool:
-    """Runs blocking calls on *threads* threads, with at most *max_queue* waiting; the loop is the running one."""
+    """Runs blocking calls on *threads* threads, with at most *max_queue* waiting; the loop is the running one.
+
+    Raises ValueError for less than one thread or a queue of less than nothing, and RuntimeError if the system has not a
+    single thread to give.
+    """
 
     def __init__(self, threads: int = THREADS, max_queue: int = MAX_QUEUE, *, name: str = "aiolsp-disk") -> None:
+        if threads < 1 or max_queue < 0:
+            raise ValueError(f"{threads} threads with a queue of {max_queue} cannot be")
         self._loop = asyncio.get_running_loop()
         self._limit = threads + max_queue
         self._futures: set[asyncio.Future[Any]] = set()

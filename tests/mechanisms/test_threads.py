@@ -133,6 +133,15 @@ def test_behind_one_that_waits_another_thread_takes_what_comes(run: Run) -> None
     run(main())
 
 
+@pytest.mark.parametrize("threads, max_queue", [(0, 5), (-1, 5), (1, -1)])
+def test_a_pool_that_could_run_nothing_is_refused(run: Run, threads: int, max_queue: int) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="cannot be"):
+            HalfSyncPool(threads, max_queue)
+
+    run(main())
+
+
 def test_where_no_more_threads_are_to_be_had_those_there_are_do_it_all(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

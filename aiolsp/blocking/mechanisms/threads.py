@@ -52,10 +52,13 @@ class QueueFull(Exception):
 class HalfSyncPool:
     """Runs jobs on *threads* threads, with at most *max_queue* waiting; any thread may submit.
 
-    Raises OSError if the system has not so many threads to give.
+    Raises ValueError for less than one thread or a queue of less than nothing, and OSError if the system has not so
+    many threads to give.
     """
 
     def __init__(self, threads: int = THREADS, max_queue: int = MAX_QUEUE, *, name: str = "aiolsp-disk") -> None:
+        if threads < 1 or max_queue < 0:
+            raise ValueError(f"{threads} threads with a queue of {max_queue} cannot be")
         self.busy = 0
         self._limit = threads + max_queue
         self._queue: deque[Callable[[], object]] = deque()
@@ -105,7 +108,8 @@ class HalfSyncPool:
         with self._lock:
             self._closing = True
             self._queue.clear()
-        self._waiting.release(len(self._threads))
+        for _ in self._threads:
+            self._waiting.release()
         deadline = time.monotonic() + grace
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -129,7 +133,7 @@ class HalfSyncPool:
                 self.busy += 1
             try:
                 job()
-            except Exception:
+            except BaseException:  # sys.exit() as well: it would end this thread, and nothing else
                 log.exception("a job raised")
             finally:
                 del job

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -93,26 +95,38 @@ def test_closing_forgets_what_waits_and_waits_for_what_runs_only_so_long() -> No
     assert ran == []
 
 
-def test_a_job_that_raises_is_logged_and_its_thread_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("job", [lambda: divmod(1, 0), sys.exit])
+def test_a_job_that_raises_is_logged_and_its_thread_goes_on(
+    caplog: pytest.LogCaptureFixture, job: Callable[[], object]
+) -> None:
     pool = HalfSyncPool(1, 2)
     ran = threading.Event()
     with caplog.at_level(logging.ERROR, "aiolsp.threads"):
-        pool.submit(divmod, 1, 0)
+        pool.submit(job)
         pool.submit(ran.set)
         assert ran.wait(DEADLINE)
     assert [record.getMessage() for record in caplog.records] == ["a job raised"]
     assert pool.close()
 
 
-def test_threads_that_the_system_does_not_give_are_an_error_that_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", [0, 2])
+def test_threads_that_the_system_does_not_give_are_an_error_that_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, given: int
+) -> None:
     start, before = threading.Thread.start, threading.active_count()
 
-    def start_two(thread: threading.Thread) -> None:
-        if threading.active_count() == before + 2:
+    def start_some(thread: threading.Thread) -> None:
+        if threading.active_count() == before + given:
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", start_two)
-    with pytest.raises(OSError, match="the system gives no more than 2 of 8 threads"):
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    with pytest.raises(OSError, match=f"the system gives no more than {given} of 8 threads"):
         HalfSyncPool(8, 100)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads, max_queue", [(0, 5), (-1, 5), (1, -1)])
+def test_a_pool_that_could_run_nothing_is_refused(threads: int, max_queue: int) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        HalfSyncPool(threads, max_queue)
