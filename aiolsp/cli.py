@@ -95,7 +95,7 @@ def add_loop_option(parser: argparse.ArgumentParser) -> None:
         type=loop_name,
         choices=("auto", "uvloop", "asyncio"),
         default="auto",
-        help="event loop (auto: uvloop where installed)",
+        help="event loop (default auto: uvloop where installed)",
     )
 
 

@@ -65,7 +65,8 @@ def web_parser(*, blocking: bool = False) -> Parser:
     add = parser.add_argument
     add("where", nargs="*", default=[], metavar="DIR | PORT", help="directory (default .), port (default 8080)")
     add("-d", "--directory", metavar="DIR", help=argparse.SUPPRESS)
-    add("-b", "--bind", "--host", dest="host", default="127.0.0.1", metavar="ADDRESS", help="address; :: is dual stack")
+    told = "address (127.0.0.1); :: is dual stack"
+    add("-b", "--bind", "--host", dest="host", default="127.0.0.1", metavar="ADDRESS", help=told)
     # http.server asks which protocol version to speak; here the client's request says it.
     add("-p", "--protocol", type=_protocol, help=argparse.SUPPRESS)
     add("--port", type=port_number, metavar="PORT", help="port; 0 takes a free one (default 8080)")
@@ -125,7 +126,7 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    help = "processes, which SIGHUP replaces one by one; auto: one for each core"
+    help = "processes (1), which SIGHUP replaces one by one; auto: one for each core"
     add("--workers", type=_workers, default=1, metavar="N", help=help)
     add("--accept", choices=ACCEPT, default="parent", help="how they get connections (%(default)s)")
 

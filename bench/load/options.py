@@ -132,7 +132,11 @@ def _add_load(parser: Parser) -> None:
         "--arrival", choices=("constant", "poisson"), help="how the requests of --rate arrive (default constant)"
     )
     load.add_argument(
-        "--warmup", type=_typed(parse_duration), default=0, metavar="TIME", help="load before the figures begin"
+        "--warmup",
+        type=_typed(parse_duration),
+        default=0,
+        metavar="TIME",
+        help="load before the figures begin (default none)",
     )
     load.add_argument(
         "--timeout",
@@ -169,7 +173,7 @@ def _add_client(parser: Parser) -> None:
         "--client",
         choices=("aiohttp", "wire"),
         default="aiohttp",
-        help="a real HTTP client, or ready bytes on the wire",
+        help="a real HTTP client, or ready bytes on the wire (default %(default)s)",
     )
     client.add_argument("--churn", action="store_true", help="a new connection for each request")
     client.add_argument(
@@ -187,7 +191,10 @@ def _add_client(parser: Parser) -> None:
         help="processes that share the connections and the rate (default 1)",
     )
     client.add_argument(
-        "--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="the generator's event loop"
+        "--loop",
+        choices=("auto", "uvloop", "asyncio"),
+        default="auto",
+        help="the generator's event loop (default %(default)s)",
     )
 
 
