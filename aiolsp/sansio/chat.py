@@ -26,9 +26,10 @@ The book's server keeps one pointer per member to what is to be written, and ove
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import takewhile
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from aiolsp.sansio.lines import LineSplitter, LineStatus
+from aiolsp.sansio.lines import LineSplitter
 
 M = TypeVar("M", bound=Hashable)
 
@@ -132,12 +133,8 @@ class ChatRoom(Generic[M]):
             return []
         splitter = self._members[member]
         splitter.feed(data)
-        lines = []
-        while (found := splitter.next_line())[0] is LineStatus.OK:
-            lines.append(found[1])
-        if lines:
-            lines.append(b"")
-            self._add(member, b"\n".join(lines))
+        if lines := splitter.whole_lines():
+            self._add(member, lines)
         decisions = self.turn() if self._size >= TURN_LIMIT else []
         if len(data) < FLOOD:
             self._flooding.discard(member)
@@ -193,7 +190,7 @@ class ChatRoom(Generic[M]):
 
     def tick(self, now: float) -> list[Decision[M]]:
         """Drop those whose patience has run out by *now*."""
-        due = [member for member, deadline in self._lagging.items() if deadline <= now + SLACK]
+        due = list(takewhile(lambda member: self._lagging[member] <= now + SLACK, self._lagging))
         decisions: list[Decision[M]] = []
         for member in due:
             decisions += self._drop(member, f"over the high-water mark for {PATIENCE} s")

@@ -23,6 +23,7 @@ from aiolsp.sansio.chat import (
     Reject,
     Resume,
 )
+from aiolsp.sansio.lines import LineSplitter
 
 HIGH = 1000
 
@@ -290,3 +291,42 @@ def test_nobody_stays_paused_while_nobody_lags_and_only_members_are_served(
         paused &= members
         assert not paused or room.next_deadline() is not None
         assert {name for name in "abcd" if name in room} == members
+
+
+class Moment(float):
+    """A time that counts how often deadlines reckoned from it are compared."""
+
+    count = 0
+
+    def __add__(self, seconds: float) -> Moment:
+        return Moment(super().__add__(seconds))
+
+    def __le__(self, other: float) -> bool:
+        Moment.count += 1
+        return super().__le__(other)
+
+
+def test_who_lags_longest_is_found_among_many_without_a_search() -> None:
+    room = ChatRoom[int](max_members=1000, high_water=HIGH)
+    for member in range(1000):
+        room.join(member)
+        room.unread(member, 2 * HIGH, Moment(member))
+    Moment.count = 0
+    for member in range(100):
+        assert [drop.member for drop in room.tick(member + PATIENCE) if isinstance(drop, Drop)] == [member]
+    assert Moment.count <= 200
+
+
+def test_a_member_that_says_many_short_lines_costs_no_step_for_each(
+    room: ChatRoom[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[int] = []
+    consume = LineSplitter._consume
+
+    def counted(splitter: LineSplitter, end: int) -> None:
+        cut.append(end)
+        consume(splitter, end)
+
+    monkeypatch.setattr(LineSplitter, "_consume", counted)
+    assert heard(room.said("a", b"\n" * 100_000))["b"] == b"\n" * 100_000
+    assert len(cut) <= 100

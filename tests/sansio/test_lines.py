@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -111,6 +112,38 @@ def test_any_split_gives_the_same_lines(parts: list[bytes], cuts: list[int], str
         whole = fresh()
         whole.feed(data)
         drain(whole)
+
+
+@settings(max_examples=150, deadline=None)
+@given(NASTY, st.lists(st.integers(0, 200), max_size=6))
+def test_lines_at_once_are_those_one_by_one(parts: list[bytes], cuts: list[int]) -> None:
+    one_by_one, at_once = LineSplitter(limit=7), LineSplitter(limit=7)
+    for piece in pieces_of(b"".join(parts), cuts):
+        one_by_one.feed(piece)
+        at_once.feed(piece)
+        assert at_once.whole_lines() == b"".join(line + b"\n" for _, line in drain(one_by_one))
+        assert (len(at_once), at_once.searched) == (len(one_by_one), one_by_one.searched)
+    assert at_once.rest() == one_by_one.rest()
+
+
+def test_many_short_lines_at_once_take_few_steps() -> None:
+    class Buffer(bytearray):
+        """A bytearray that counts its searches."""
+
+        searches = 0
+
+        def find(self, *args: Any) -> int:
+            Buffer.searches += 1
+            return super().find(*args)
+
+        def rfind(self, *args: Any) -> int:
+            Buffer.searches += 1
+            return super().rfind(*args)
+
+    splitter = LineSplitter(limit=1023)
+    splitter._data = Buffer(b"\n" * 100_000)
+    assert splitter.whole_lines() == b"\n" * 100_000
+    assert Buffer.searches <= 100
 
 
 @settings(max_examples=100, deadline=None)
