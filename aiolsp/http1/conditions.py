@@ -63,8 +63,8 @@ def etag_of(size: int, mtime_ns: int, inode: int, coding: bytes = b"") -> bytes:
     return b'"%x-%x-%x%b%b"' % (inode, mtime_ns, size, b"-" if coding else b"", coding)
 
 
-def evaluate(conditions: Preconditions, validators: Validators, method: bytes) -> Outcome:
-    """The outcome of the conditions for an existing file, in the order of RFC 9110 section 13.2.2.
+def evaluate(conditions: Preconditions, validators: Validators | None, method: bytes) -> Outcome:
+    """The outcome of the conditions for a file, or a page without validators, in the order of RFC 9110 section 13.2.2.
 
     A date that cannot be read makes its field count as absent (sections 13.1.3 and 13.1.4); a list of tags that cannot
     be read matches nothing. Methods that select no representation ignore conditions (section 13.2.1).
@@ -111,14 +111,16 @@ def parse_entity_tags(value: bytes) -> list[EntityTag] | None:
     return None if value[position:].strip(b" \t,") else tags
 
 
-def _matches(value: bytes, validators: Validators, *, weakly: bool) -> bool:
+def _matches(value: bytes, validators: Validators | None, *, weakly: bool) -> bool:
     if value.strip(b" \t") == b"*":
         return True
+    if validators is None:
+        return False
     tags = parse_entity_tags(value) or []
     return any(tag.opaque == validators.etag and (weakly or not tag.weak) for tag in tags)
 
 
-def _modified_since(value: bytes | None, now: float, validators: Validators) -> bool | None:
-    """Whether the file was modified after the date *value*; None if that is no date."""
+def _modified_since(value: bytes | None, now: float, validators: Validators | None) -> bool | None:
+    """Whether the file was modified after the date *value*; None if that is no date, or nobody knows."""
     date = None if value is None else parse_date(value, now)
-    return None if date is None else validators.last_modified > date
+    return None if date is None or validators is None else validators.last_modified > date

@@ -102,7 +102,7 @@ def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, ma
     """
     outline = resource.outline
     validators = outline.validators
-    if validators is not None and outline.status == 200 and fields.has_any(_SELECTIVE):
+    if outline.status == 200 and fields.has_any(_SELECTIVE):
         if fields.has_any(_CONDITIONAL):
             outcome = evaluate(_preconditions(fields, now), validators, method)
             if outcome is Outcome.NOT_MODIFIED:
@@ -110,7 +110,7 @@ def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, ma
             if outcome is Outcome.PRECONDITION_FAILED:
                 return _bodiless(412, (*_plain(outline), (b"Content-Length", b"0")), resource)
         wanted = fields.combined(b"range")
-        if wanted is not None and method == b"GET":
+        if wanted is not None and validators is not None and method == b"GET":
             if range_applies(fields.combined(b"if-range"), validators, now):
                 selected = select_ranges(wanted, outline.size, max_ranges)
                 if selected is not NoRange.IGNORE:

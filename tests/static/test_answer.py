@@ -230,13 +230,14 @@ def test_an_empty_file_has_no_piece_and_no_range(tmp_path: Path, small: int) -> 
 
 
 @pytest.mark.parametrize("raw", [b"/", b"/nothing"])
-def test_a_page_made_here_has_neither_conditions_nor_ranges(tmp_path: Path, raw: bytes) -> None:
+def test_a_page_made_here_has_neither_dates_nor_ranges(tmp_path: Path, raw: bytes) -> None:
     target = parse_target(raw)
     assert target is not None
     root = DocumentRoot(str(tmp_path), Policy())
     page = root.load(Wanted(target))
     root.close()
-    answer = ask(page, (b"if-none-match", b"*"), (b"range", b"bytes=0-1"), (b"if-match", b'"x"'))
+    dates = (b"if-modified-since", AFTER), (b"if-unmodified-since", BEFORE)
+    answer = ask(page, *dates, (b"range", b"bytes=0-1"), (b"if-range", AFTER))
     assert answer.status == page.outline.status
     assert body(answer) == page.body
 

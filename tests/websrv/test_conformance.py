@@ -100,3 +100,27 @@ def test_no_head_that_is_timed_out_gets_content(shell: Shell, site: Path, data: 
             peer.sendall(data)
             assert read_reply(peer, head=True).status == 408
             assert receive_to_end(peer) == b""
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "status"),
+    [
+        ("/sub/", "If-Match: *", 200),
+        ("/sub/", 'If-Match: "x"', 412),
+        ("/sub/", "If-None-Match: *", 304),
+        ("/sub/", 'If-None-Match: "x"', 200),
+        ("/sub/", f"If-Modified-Since: {LATE}", 200),
+        ("/sub/", f"If-Unmodified-Since: {EARLY}", 200),
+        ("/sub/", "Range: bytes=0-0", 200),
+        ("/missing", 'If-Match: "x"', 404),
+        ("/missing", "If-None-Match: *", 404),
+        ("/sub", "If-None-Match: *", 308),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_listing_is_there_but_has_no_tag_and_no_date(
+    server: Server, target: str, field: str, status: int, method: str
+) -> None:
+    """Section 13.1: what is there matches an asterisk, what has no tag matches none; 13.2.1: an error ignores them."""
+    reply = ask(server, target, field, method=method)
+    assert reply.status == status and "etag" not in reply.fields

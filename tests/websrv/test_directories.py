@@ -157,7 +157,7 @@ def test_a_listing_is_never_old_and_claims_no_validator(shell: Shell, tmp_path: 
     with shell.server("websrv", tmp_path, role="") as server, server.connect() as peer:
         for number in range(5):
             (tmp_path / f"{number}.txt").write_text("")
-            page = exchange(peer, "/", "If-None-Match: *", "Range: bytes=0-0", "Accept-Encoding: gzip")
+            page = exchange(peer, "/", 'If-None-Match: "x"', "Range: bytes=0-0", "Accept-Encoding: gzip")
             assert page.status == 200 and len(Links(page.body).found) == number + 1
             assert not {"etag", "last-modified", "accept-ranges", "content-encoding"} & page.fields.keys()
             told = exchange(peer, "/", method="HEAD")
