@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aiolsp.sansio.timers import IdleTimer, SortedTimerList, Timer
+from aiolsp.sansio.timers import SLOTS, IdleTimer, SortedTimerList, Timer
 
-SECONDS = st.integers(0, 20).map(float)
+SECONDS = st.integers(0, 20).map(float) | st.floats(0, 2, width=16)
 
 
 def nothing() -> None:
@@ -27,7 +27,8 @@ def linked(timers: SortedTimerList) -> list[Timer]:
         backward.append(timer)
         timer = timer._previous
     assert backward[::-1] == forward
-    assert timers._last_of == {int(timer.deadline): timer for timer in forward}
+    assert timers._last_of == {int(timer.deadline * SLOTS): timer for timer in forward}
+    assert timers._slots == sorted(timers._last_of)
     assert len(timers) == len(forward)
     return forward
 
@@ -213,6 +214,19 @@ def test_many_deadlines_that_come_nearer_are_moved_without_a_search(latest_first
     for number, timer in enumerate(reversed(idle) if latest_first else idle):
         timers.adjust(timer, Compared(number / 1000 + 40 + 15 * (number % 2)))  # a short one and a longer one in turn
     assert Compared.count < 10_000
+    deadlines = [timer.deadline for timer in linked(timers)]
+    assert deadlines == sorted(deadlines)
+
+
+def test_deadlines_of_one_second_that_others_have_as_well_are_found_with_a_short_search() -> None:
+    """As many clients may have them whose time-outs differ by the time that lies between them."""
+    timers = SortedTimerList()
+    for number in range(6400):
+        timers.add(Timer(Compared(100 + number / 6400), nothing))
+    Compared.count = 0
+    for number in range(6400):
+        timers.add(Timer(Compared(100 + number / 6400), nothing))
+    assert Compared.count <= 6400 * (6400 / SLOTS + 1)
     deadlines = [timer.deadline for timer in linked(timers)]
     assert deadlines == sorted(deadlines)
 
