@@ -6,6 +6,7 @@ No I/O: on the hot path of the web server the usual answer costs one look at the
 from __future__ import annotations
 
 import os
+from itertools import takewhile
 
 from aiolsp.http1.conditions import Outcome, Preconditions, evaluate, range_applies
 from aiolsp.http1.messages import Fields
@@ -27,9 +28,6 @@ _SELECTIVE = frozenset((*CONDITIONS, b"range"))
 
 _DESCRIBING = frozenset({b"Content-Type", b"Content-Encoding", b"Last-Modified"})
 """Fields that describe a representation; an answer without it has none of them (RFC 9110 15.4.5)."""
-
-_IDENTIFYING = frozenset({b"ETag", b"Cache-Control", b"Vary"})
-"""Fields that a 304 must repeat (RFC 9110 15.4.5), and that a refusal must not claim for itself."""
 
 
 class Answer:
@@ -170,4 +168,5 @@ def _kept(outline: Outline) -> tuple[Field, ...]:
 
 
 def _plain(outline: Outline) -> tuple[Field, ...]:
-    return tuple(pair for pair in _kept(outline) if pair[0] not in _IDENTIFYING)
+    """What every answer says: it stands before what is said of this one, which begins with its type."""
+    return tuple(takewhile(lambda pair: pair[0] != b"Content-Type", outline.common))

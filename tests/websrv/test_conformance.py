@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from harness import Server, Shell, receive_to_end
+from harness import Server, Shell, receive_exactly, receive_to_end, receive_until
 from plainfiles import EARLY, LATE, make_plain_files
 from webclient import ask, read_reply, request
 
@@ -124,3 +125,33 @@ def test_a_listing_is_there_but_has_no_tag_and_no_date(
     """Section 13.1: what is there matches an asterisk, what has no tag matches none; 13.2.1: an error ignores them."""
     reply = ask(server, target, field, method=method)
     assert reply.status == status and "etag" not in reply.fields
+
+
+ANY = [
+    (request("/data.bin"), 200),
+    (request("/data.bin", "Range: bytes=0-0"), 206),
+    (request("/data.bin", "Range: bytes=0-0,5-5"), 206),
+    (request("/", method="OPTIONS"), 204),
+    (request("/data.bin", "If-None-Match: *"), 304),
+    (request("/sub"), 308),
+    (request("/missing"), 404),
+    (request("/data.bin", method="PUT"), 405),
+    (request("/data.bin", 'If-Match: "x"'), 412),
+    (request("/sub/", 'If-Match: "x"'), 412),
+    (request("/data.bin", "Range: bytes=99999999-"), 416),
+    (request("/", method="BREW"), 501),
+    (request("/%00"), 400),
+]
+
+
+def test_every_answer_says_what_the_operator_does(shell: Shell, site: Path) -> None:
+    options = ("--header", "Cache-Control: no-store", "--header", "Vary: Origin", "--cors")
+    with shell.server("websrv", site, *options, role="") as server, server.connect() as peer:
+        for data, status in ANY:
+            peer.sendall(data)
+            told = receive_until(peer, b"\r\n\r\n")
+            assert told.startswith(b"HTTP/1.1 %d " % status)
+            lengths = re.findall(rb"\r\nContent-Length: (\d+)", told)
+            receive_exactly(peer, int(lengths[0]) if lengths else 0)
+            for field in (b"Cache-Control: no-store", b"Vary: Origin", b"Access-Control-Allow-Origin: *"):
+                assert told.count(b"\r\n%b\r\n" % field) == 1, (status, field)
