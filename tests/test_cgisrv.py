@@ -17,6 +17,7 @@ import pytest
 
 import faults
 from aiolsp.blocking import cgisrv as twin
+from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.linux.places import Places
 from aiolsp.linux.programs import ProgramDirectory
@@ -178,24 +179,20 @@ def test_an_event_of_a_closed_descriptor_does_not_go_to_the_next_of_its_number(c
 
 
 def test_a_client_that_reads_slowly_does_not_stop_the_watch_of_one_with_the_number_of_its_pipe(cgi_dir: Path) -> None:
-    def turn() -> None:
-        for fd, events in serving._poller.poll(DEADLINE):
-            if fd in serving._callbacks:
-                serving._callbacks[fd](events)
-
     with ExitStack() as stack:
         directory, places = stack.enter_context(ProgramDirectory(cgi_dir)), stack.enter_context(Places(1))
         serving = stack.enter_context(twin.CgiServer(directory, places))
+        nobody = Acceptor([], serving.watcher.poller, serving.add)
         client, accepted = small_pair()
         stack.enter_context(client)
         serving.add(accepted, client.getsockname())
         (slow,) = serving.connections
         client.sendall(b"pipeful\r\n")
         while slow._program is None:
-            turn()
+            serving.watcher.turn(DEADLINE, nobody)
         pipe = slow._pipe
         while not slow._closing:
-            turn()
+            serving.watcher.turn(DEADLINE, nobody)
         one, other = socket.socketpair()
         stack.enter_context(other)
         if (number := one.detach()) != pipe:
@@ -205,8 +202,8 @@ def test_a_client_that_reads_slowly_does_not_stop_the_watch_of_one_with_the_numb
         before = len(slow._unsent)
         while len(slow._unsent) in (0, before):
             client.recv(1024)
-            turn()
-        assert pipe in serving._callbacks
+            serving.watcher.turn(DEADLINE, nobody)
+        assert pipe in serving.watcher
 
 
 def small_pair() -> tuple[socket.socket, socket.socket]:

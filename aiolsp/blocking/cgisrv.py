@@ -5,12 +5,10 @@ Book p. 289, listing 15-1 (processpool.h) and p. 298, listing 15-2 (cgi_conn).
 Facts (epoll(7), pipe(7), tried on this kernel)
     - EPOLLHUP and EPOLLERR are reported unasked: a reset is seen at once, a half-close is EPOLLIN and an empty read.
     - Whoever writes to a full pipe waits. A pidfd is readable when its process has ended; the pipe may be held longer.
-    - The number of a closed descriptor is given to the next one, while an event of the old may still stand in the list.
 Consequence
     Client, pipe and pidfd are three descriptors of one connection; the pipe is read only while nothing is unsent.
-    An event is for the callback that the descriptor had when it was reported, and for no other.
 Decision
-    One epoll for all in each child of the pool, a table from descriptor to callback, and the timer list for time-outs.
+    One `EpollWatcher` for all in each child of the pool, and the timer list for time-outs.
 Price
     fork and exec are called right here, for 1 to 3 ms. What a transport does (queue, interest mask) is written out.
 The C++ original runs whatever path it is sent, /bin/sh too, with the socket as its stdout and without a bound.
@@ -27,8 +25,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from aiolsp.blocking.mechanisms.epoll import EpollWatcher
 from aiolsp.blocking.mechanisms.intake import Intake
 from aiolsp.blocking.mechanisms.processes import ProcessPool
 from aiolsp.blocking.mechanisms.signals import SelfPipe
@@ -76,8 +75,7 @@ class CgiServer:
 
     def __enter__(self) -> CgiServer:
         self.timers = SortedTimerList()
-        self._poller = select.epoll()
-        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self.watcher = EpollWatcher()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -85,19 +83,14 @@ class CgiServer:
             connection.abort()
         for connection in list(self.running):
             connection.program_ended()
-        self._poller.close()
+        self.watcher.close()
 
     def run(self, intake: Intake) -> None:
         """Serve until the intake drains and what runs has ended; those go soon that have not asked by then."""
-        intake.start(self._poller, self.add)
+        intake.start(self.watcher.poller, self.add)
         fresh = Timer(0.0, self._leave_all)
         while not intake.draining or self.connections or self.running:
-            found = self._poller.poll(self._timeout(intake))
-            for fd, events, callback in [(fd, events, self._callbacks.get(fd)) for fd, events in found]:
-                if fd in intake:
-                    intake.accept(fd)
-                elif callback and self._callbacks.get(fd) == callback:  # else an earlier event has closed it
-                    callback(events)
+            self.watcher.turn(self._timeout(intake), intake)
             if intake.draining and not fresh.deadline:
                 fresh.deadline = time.monotonic() + FRESH
                 self.timers.add(fresh)
@@ -106,19 +99,6 @@ class CgiServer:
     def add(self, peer: socket.socket, address: Address) -> None:
         """A client has connected."""
         self.connections.add(CgiConnection(self, peer, address))
-
-    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Have *callback* called with what epoll reports of *fd*."""
-        if fd in self._callbacks:
-            self._poller.modify(fd, events)
-        else:
-            self._poller.register(fd, events)
-        self._callbacks[fd] = callback
-
-    def unwatch(self, fd: int) -> None:
-        """Watch *fd* no longer, if it is watched."""
-        if self._callbacks.pop(fd, None) is not None:
-            self._poller.unregister(fd)
 
     def start(self, name: bytes, peer: str) -> tuple[RunningProgram, int] | Refuse:
         """Start the program *name*, or say why not."""
@@ -206,7 +186,7 @@ class CgiConnection:
             trace.event("x", "close", fd=self.fd, why=(error and error.strerror) or "closed")
         self._lost = True
         self._server.timers.cancel(self._timer)
-        self._server.unwatch(self.fd)
+        self._server.watcher.unwatch(self.fd)
         self._socket.close()
         self._server.connections.discard(self)
         if self._program is not None:
@@ -250,13 +230,13 @@ class CgiConnection:
         data = os.read(self._pipe, READ_SIZE)
         if trace.on:
             trace.event("<", "read", fd=self._pipe, flags=flag_names(events), size=len(data), why="relay it")
-        self._send(data) if data else self._server.unwatch(self._pipe)
+        self._send(data) if data else self._server.watcher.unwatch(self._pipe)
 
     def program_ended(self, events: int = 0) -> None:
         """Its leader has ended, or must now: the rest of the group is killed, what is in the pipe is the rest."""
         assert self._program is not None
-        self._server.unwatch(self._program.fileno())
-        self._server.unwatch(self._pipe)
+        self._server.watcher.unwatch(self._program.fileno())
+        self._server.watcher.unwatch(self._pipe)
         self._program.kill()  # when the server ends it may run still
         status = self._program.finish()
         self._program = None
@@ -283,8 +263,8 @@ class CgiConnection:
         self._program, self._pipe = result
         os.set_blocking(self._pipe, False)
         self._server.running.add(self)
-        self._server.watch(self._program.fileno(), select.EPOLLIN, self.program_ended)
-        self._server.watch(self._pipe, select.EPOLLIN, self.output_ready)
+        self._server.watcher.watch(self._program.fileno(), select.EPOLLIN, self.program_ended)
+        self._server.watcher.watch(self._pipe, select.EPOLLIN, self.output_ready)
         if trace.on:
             trace.event("=", "started", pid=self._program.pid, why=f"its output comes by the pipe fd {self._pipe}")
 
@@ -328,11 +308,11 @@ class CgiConnection:
     def _watch(self) -> None:
         """Ask for what is wanted now: with something to send, room for it, and no more output."""
         wanted = 0 if self._half_closed else select.EPOLLIN
-        self._server.watch(self.fd, wanted | (select.EPOLLOUT if self._unsent else 0), self.ready)
+        self._server.watcher.watch(self.fd, wanted | (select.EPOLLOUT if self._unsent else 0), self.ready)
         if self._unsent:
-            self._server.unwatch(self._pipe)
+            self._server.watcher.unwatch(self._pipe)
         elif self._program is not None:
-            self._server.watch(self._pipe, select.EPOLLIN, self.output_ready)
+            self._server.watcher.watch(self._pipe, select.EPOLLIN, self.output_ready)
 
 
 class CgiClient:

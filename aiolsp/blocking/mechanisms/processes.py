@@ -34,11 +34,11 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
+from aiolsp.blocking.mechanisms.epoll import EpollWatcher
 from aiolsp.blocking.mechanisms.intake import Intake, Serve, live
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
@@ -112,8 +112,7 @@ class ProcessPool:
 
     def __enter__(self) -> ProcessPool:
         self._orphans = Orphans() if self._adopt else None
-        self.poller = select.epoll()
-        self._watched: dict[int, Callable[[], object]] = {}
+        self._watcher = EpollWatcher()
         self._children: dict[Worker, _Child] = {}
         self._waiting: deque[socket.socket] = deque()
         self._retry: float | None = None
@@ -121,7 +120,7 @@ class ProcessPool:
         self._asked = 0.0
         self._closed = False
         by_parent = self._listeners[0] if self._accept == "parent" else []
-        self._acceptor = Acceptor(by_parent, self.poller, self._hand_out)
+        self._acceptor = Acceptor(by_parent, self._watcher.poller, self._hand_out)
         self._follow(self.plan.start(time.monotonic()))
         return self
 
@@ -140,7 +139,7 @@ class ProcessPool:
         """
         if self._adopt and signal.SIGCHLD not in signals.numbers:
             raise ValueError("SIGCHLD is not among the signals of a pool that adopts")
-        self._watch(signals.fileno(), partial(self._signalled, signals))
+        self._watcher.watch(signals.fileno(), select.EPOLLIN, lambda _: self._signalled(signals))
         while not self._stopping:
             self._turn()
         self.close()
@@ -166,7 +165,7 @@ class ProcessPool:
             self._turn()
         for connection in self._waiting:
             connection.close()
-        self.poller.close()
+        self._watcher.close()
         if self._orphans:
             self._orphans.close()
 
@@ -187,26 +186,13 @@ class ProcessPool:
         deadlines = (end, self.plan.next_deadline(), self._acceptor.next_deadline(), self._retry)
         first = min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
         timeout = None if first == math.inf else max(0.0, first - time.monotonic())
-        for fd, callback in [(fd, self._watched.get(fd)) for fd, _ in self.poller.poll(timeout)]:
-            if fd in self._acceptor:
-                self._acceptor.accept(fd)
-            # Else an earlier event of this turn has closed it, and its number may be another's by now.
-            elif callback is not None and self._watched.get(fd) is callback:
-                callback()
+        self._watcher.turn(timeout, self._acceptor)
         now = time.monotonic()
         self._acceptor.tick(now)
         self._follow(self.plan.tick(now))
         if self._retry is not None and self._retry <= now:
             self._retry = None
         self._hand_out_waiting()
-
-    def _watch(self, fd: int, callback: Callable[[], object]) -> None:
-        self._watched[fd] = callback
-        self.poller.register(fd, select.EPOLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        if self._watched.pop(fd, None) is not None:
-            self.poller.unregister(fd)
 
     # The plan
 
@@ -242,8 +228,8 @@ class ProcessPool:
         finally:
             theirs.close()
         self._children[worker] = child = _Child(worker, ours, process)
-        self._watch(ours.fileno(), partial(self._listen, child))
-        self._watch(process.fileno(), partial(self._ended, child))
+        self._watcher.watch(ours.fileno(), select.EPOLLIN, lambda _: self._listen(child))
+        self._watcher.watch(process.fileno(), select.EPOLLIN, lambda _: self._ended(child))
         if trace.on:
             trace.event("=", "fork", worker=worker.index, generation=worker.generation, pid=pid)
 
@@ -270,7 +256,7 @@ class ProcessPool:
         for word, _ in heard:
             self._said(child, word)
         if child.channel.ended:  # its pidfd will say so as well
-            self._unwatch(child.channel.fileno())
+            self._watcher.unwatch(child.channel.fileno())
         return bool(heard)
 
     def _said(self, child: _Child, word: bytes) -> None:
@@ -302,7 +288,7 @@ class ProcessPool:
         while self._listen(child):  # to its last word
             pass
         for fd in (child.process.fileno(), child.channel.fileno()):
-            self._unwatch(fd)
+            self._watcher.unwatch(fd)
         child.process.close()
         child.channel.close()
         del self._children[child.worker]

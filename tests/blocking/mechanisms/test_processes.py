@@ -135,28 +135,6 @@ with pool(serve, processes=1, shared=[write]) as children:
     assert "SIGKILL" not in run(script)
 
 
-def test_an_event_of_a_closed_descriptor_does_not_go_to_the_next_of_its_number() -> None:
-    script = """
-with pool(accept_until_drained, processes=1) as children:
-    children.serving()
-    (first, ring_first), (second, ring_second) = os.pipe(), os.pipe()
-    (third, _) = os.pipe()
-
-    def take_its_place():
-        children._unwatch(first)
-        children._unwatch(second)
-        os.dup2(third, second)
-        children._watch(second, lambda: print("not meant for it"))
-
-    children._watch(first, take_its_place)
-    children._watch(second, lambda: print("closed"))
-    os.write(ring_first, b"x")
-    os.write(ring_second, b"x")
-    children._turn()
-"""
-    assert run(script) == ""
-
-
 @pytest.mark.parametrize(("echo", "kills"), [(30.0, 0), (-1.0, 1)])
 def test_a_signal_kills_what_still_drains_if_it_is_no_echo_of_the_first(echo: float, kills: int) -> None:
     script = f"""
