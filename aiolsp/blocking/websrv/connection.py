@@ -19,8 +19,7 @@ The C++ original takes an answer for sent after the first writev that got throug
 128 KiB; it drops a client whose head is longer than 2 KiB, keeps a 1.1 connection only if ``Connection: keep-alive``
 says so, answers one request a packet, has no time-out at all, and opens ``/../../../etc/passwd``.
 
-State line: connection_made -> turn* -> close.
-Each connection has one timer: what it waits for (`Phase`) says how long, and activity only stores the time.
+State line: connection_made -> turn* -> close. This half reads; answering.py writes, waiting.py has the time.
 """
 
 from __future__ import annotations
@@ -30,18 +29,15 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from aiolsp.blocking.websrv.held import HeldSocket
-from aiolsp.blocking.websrv.transfer import Output, Transfer
+from aiolsp.blocking.websrv.answering import Answering
 from aiolsp.http1.messages import Data, EndOfMessage, Event, ProtocolError, Request
 from aiolsp.http1.parser import RequestParser
-from aiolsp.http1.response import CLOSE, CONTINUE, KEEP_ALIVE, PERSISTENT, HeadTemplate
+from aiolsp.http1.response import CONTINUE
 from aiolsp.http1.states import ParseState
-from aiolsp.linux.listener import Address, format_address
+from aiolsp.linux.listener import Address
 from aiolsp.linux.unsent import untaken
-from aiolsp.sansio.timers import IdleTimer
-from aiolsp.static.answer import Answer
 from aiolsp.static.methods import reads_body
-from aiolsp.static.phases import Patience, Phase
+from aiolsp.static.phases import Phase
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
@@ -61,27 +57,17 @@ ENDED, HANDED = 0, -1
 """No events to wait for: the connection is over; a program's thread goes on with it."""
 
 
-class HttpConnection(HeldSocket):
+class HttpConnection(Answering):
     """Serves one client; held.py tells who may call what when."""
 
     def __init__(self, service: Service, sock: socket.socket, peer: Address) -> None:
         super().__init__(service, sock, peer)
-        # Server
-        self._time = service.timers.time
         # Connection
         self._parser = RequestParser(service.settings.limits)
         self._events: deque[Event] = deque()
-        self.output = Output(sock)
-        now = self._time()
-        self._patience = Patience(service.settings.limits, now)
         self._fresh = True
-        self.ended = self._closing = False
-        self._transfer: Transfer | None = None
+        self.ended = False
         self._exchange: ProgramExchange | None = None
-        self._timer = IdleTimer(self._patience.deadline(now), self._timed_out, self._deadline)
-        # Request
-        self._request: Request | None = None
-        self._keep_alive = True
         # Turn
         self._busy = self._drained = False
         self._reads_left = 0
@@ -114,29 +100,7 @@ class HttpConnection(HeldSocket):
         else:
             self.part("the server stops")
 
-    def _timed_out(self) -> None:
-        """The phase has lasted too long; nobody holds the connection, since a held one has no deadline."""
-        if not self.take():
-            return
-        phase = self._patience.phase
-        if trace.on:
-            trace.event("-", "timed out", why=f"waited for {phase.value}", peer=format_address(self.peer or ""))
-        if phase in (Phase.HEAD, Phase.BODY):
-            self._service.timers.add(self._timer)
-            self.refuse(self._parser.refusal(408, f"waited too long for {phase.value}"))
-            self.work(busy=True)
-        elif phase is Phase.IDLE:
-            self._service.timers.add(self._timer)
-            self.part("timed out")
-        else:
-            self.close("timed out")
-
     # On whichever thread holds the connection
-
-    @property
-    def half_sent(self) -> bool:
-        """Whether a file is on its way."""
-        return self._transfer is not None
 
     def turn(self, *, busy: bool) -> None:
         """Go on until the client must be waited for, or a program, or nobody."""
@@ -148,45 +112,6 @@ class HttpConnection(HeldSocket):
             if self._rest(event):
                 return
         self.close("closed")
-
-    def send(self, request: Request, answer: Answer) -> None:
-        """Queue *answer*; one that holds parts of a file is sent before anything else is answered."""
-        self.output.put(answer.head.render(self._service.clock.date(), self.connection_field(request)))
-        if answer.streamed and request.method != b"HEAD":
-            self._transfer = Transfer(self.output, request, answer)
-            return
-        size = 0 if request.method == b"HEAD" else answer.size
-        if size:
-            self.output.put(answer.ready)
-        answer.close()
-        self._service.note(self, request, answer.status, size)
-        if not self._persists:
-            self.finish()
-
-    def refuse(self, fault: ProtocolError) -> None:
-        """Answer what cannot be understood, or not be served, and close."""
-        answer = self._service.error(fault.status, fault.reason)
-        body = b"" if fault.to_head else answer.ready
-        self.output.put(answer.head.render(self._service.clock.date(), CLOSE) + body)
-        self._service.note(self, self._request, answer.status, len(body))
-        self._request = None
-        self.finish()
-
-    def connection_field(self, request: Request) -> bytes:
-        """The end of the head that answers *request*: whether the connection stays open."""
-        if not self._persists:
-            return CLOSE
-        return PERSISTENT if request.version == (1, 1) else KEEP_ALIVE
-
-    @property
-    def sent(self) -> int:
-        """Bytes that were sent to the client in all."""
-        return self.output.sent
-
-    @property
-    def _persists(self) -> bool:
-        """Whether a request may follow the one that is being answered."""
-        return self._keep_alive and not self._service.draining
 
     @property
     def _blocked(self) -> bool:
@@ -205,7 +130,7 @@ class HttpConnection(HeldSocket):
                 self._act(self._events.popleft())
             if self._exchange is not None:
                 return HANDED
-            if not (self.output.flush(more=self._transfer is not None) and self._transferred()):
+            if not self._flush():
                 return select.EPOLLOUT
             if self._closing:
                 self._half_close()
@@ -266,23 +191,12 @@ class HttpConnection(HeldSocket):
         except Exception as error:
             self.fail(error)
 
-    def begin_stream(self, request: Request, head: HeadTemplate, *, delimited: bool) -> None:
-        """Queue the head of an answer that a program streams; unless it is *delimited*, the end closes."""
-        self._keep_alive = self._keep_alive and delimited
-        self.output.put(head.render(self._service.clock.date(), self.connection_field(request)))
-
     def body_event(self) -> Event | None:
         """The next event of the request's body, if one has come."""
         event = self._events.popleft() if self._events else None
         if isinstance(event, Data):
             self._patience.received += len(event.data)
         return event
-
-    def deadline_of(self, phase: Phase) -> float:
-        """Until when *phase* may last, which begins now unless it has; for who holds the connection and waits."""
-        if self._patience.phase is not phase:
-            self._enter(phase)
-        return self._patience.deadline(self._time(), self._untaken(phase))
 
     # Bytes
 
@@ -309,36 +223,12 @@ class HttpConnection(HeldSocket):
         if not self._closing:
             self._events.extend(self._parser.feed(data))
 
-    def _transferred(self) -> bool:
-        """Go on with the file that is being sent, if one is; whether none is left to be sent."""
-        transfer = self._transfer
-        if transfer is None:
-            return True
-        complete = transfer.send()
-        if complete:
-            self._end_transfer(transfer)
-            if not self._persists:
-                self.finish()
-        return complete
-
-    def _end_transfer(self, transfer: Transfer) -> None:
-        self._service.note(self, transfer.request, transfer.answer.status, transfer.sent)
-        self._transfer = None
-        transfer.answer.close()
-
     # Closing
 
     def finish(self) -> None:
         """The last answer is queued, or was given: what was asked after it is not."""
-        self._keep_alive = False
-        self._closing = True
+        super().finish()
         self._events.clear()
-
-    def _half_close(self) -> None:
-        """All is sent: say so, and read on until the client closes, so that no reset overtakes the last answer."""
-        if self._patience.phase is not Phase.LINGER:
-            self._enter(Phase.LINGER)
-            self._socket.shutdown(socket.SHUT_WR)
 
     def _rest(self, event: int) -> bool:
         """Let go until *event*; False if there is more to do, since the server began to drain meanwhile.
@@ -382,19 +272,3 @@ class HttpConnection(HeldSocket):
         self._events.clear()
         self._service.leave(self)
         self._socket.close()
-
-    # Time
-
-    def _enter(self, phase: Phase) -> None:
-        self._patience.enter(phase, self._time(), self._untaken(phase))
-
-    def _deadline(self) -> float:
-        """Until when the client may take; while a thread holds the connection, it is the client who waits."""
-        now = self._time()
-        if self._held:
-            return now + self._service.settings.limits.idle_timeout
-        return self._patience.deadline(now, self._untaken(self._patience.phase))
-
-    def _untaken(self, phase: Phase) -> int:
-        """What the kernel holds, less all that it was given: it has room for more only when much of that is taken."""
-        return untaken(self._socket) - self.output.sent if phase is Phase.SENDING else 0

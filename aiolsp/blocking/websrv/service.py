@@ -32,6 +32,7 @@ from aiolsp.websettings import Settings
 from aiolsp.website import open_log, pages_of
 
 if TYPE_CHECKING:
+    from aiolsp.blocking.websrv.answering import Answering
     from aiolsp.blocking.websrv.cgi import Gateway, ProgramExchange
     from aiolsp.blocking.websrv.connection import HttpConnection
     from aiolsp.static.scripts import Scripts
@@ -196,7 +197,7 @@ class Service:
             metrics.draining = self.draining
             self.shared.scoreboard.publish(self.shared.row, metrics)
 
-    def note(self, connection: HttpConnection, request: Request | None, status: int, size: int) -> None:
+    def note(self, connection: Answering, request: Request | None, status: int, size: int) -> None:
         """Count and log one answer; *request* is None if it could not be read. Pages of our own are not logged."""
         with self._lock:
             self.metrics.requests_total += request is not None
