@@ -34,9 +34,8 @@ import logging
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiolsp.linux.channel import BIRTH, CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
 from aiolsp.linux.listener import Address, listen_again
@@ -47,7 +46,8 @@ from aiolsp.mechanisms.intake import Serve, be_child
 from aiolsp.mechanisms.loop import loop_factory
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.timers import SLACK
-from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.sansio.handing import AGAIN, Handing
+from aiolsp.sansio.pool import ACCEPT, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.processes")
@@ -64,15 +64,13 @@ class PoolFailed(ChildProcessError):
 
 @dataclass(eq=False, slots=True)
 class _Child:
-    """A worker's process, once it has one, and the connections that it was sent and has not answered yet."""
+    """A worker's process, once it has one."""
 
     worker: Worker
     channel: Channel
     process: PidFd | None = None
     pid: int = 0
     doomed: bool = False
-    handed: deque[socket.socket] = field(default_factory=deque)
-    rests_until: float = 0.0
 
 
 class ProcessPool:
@@ -122,7 +120,7 @@ class ProcessPool:
         self._loop = asyncio.get_running_loop()
         self._children: dict[Worker, _Child] = {}
         self._tokens: dict[int, _Child] = {}
-        self._waiting: deque[socket.socket] = deque()
+        self._handing = Handing(self.plan, self._send, UNANSWERED)
         self._changed = asyncio.Event()
         self._broken = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -181,7 +179,7 @@ class ProcessPool:
             listener.close()  # each child has its own copy, and takes what waits there
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.plan.grace):
-                while self._waiting and self.pids:
+                while self._handing.waiting and self.pids:
                     await self._change()
         self._follow(self.plan.close(self._loop.time()))
         while (self._children or self._tokens) and not self._broken.is_set():
@@ -191,7 +189,7 @@ class ProcessPool:
             self._timer.cancel()
         for child in list(self._children.values()):
             self._forget(child)
-        for connection in self._waiting:
+        for connection in self._handing.waiting:
             connection.close()
         self.zygote.close()
 
@@ -305,9 +303,9 @@ class ProcessPool:
         while self._listen(child):  # to its last word
             pass
         self._forget(child)
-        if child.handed and trace.on:
-            trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
-        self._waiting.extendleft(reversed(child.handed))
+        untaken = self._handing.gone(child.worker)
+        if untaken and trace.on:
+            trace.event("=", "hand over", why=f"{untaken} connections that it had not taken go to others")
         self._lost(child.worker)
 
     def _lost(self, worker: Worker) -> None:
@@ -335,13 +333,12 @@ class ProcessPool:
     def _said(self, child: _Child, word: bytes) -> None:
         now = self._loop.time()
         if word == TAKEN:
-            connection = child.handed.popleft()
+            connection = self._handing.taken(child.worker)
             if trace.on:
                 trace.event("<", "taken", fd=connection.fileno(), worker=child.worker.index, why="close our copy")
             connection.close()
         elif word == REFUSED:
-            self._waiting.append(child.handed.popleft())
-            child.rests_until = now + AGAIN
+            self._handing.refused(child.worker, now)
             self._loop.call_later(AGAIN, self._hand_out_waiting)
         elif word == READY:
             if trace.on:
@@ -357,31 +354,18 @@ class ProcessPool:
         """What the acceptor asks before it makes a protocol, which happens in another process: never here."""
         family, kind, protocol = connection.family, connection.type, connection.proto
         ours = socket.socket(family, kind, protocol, fileno=connection.detach())
-        if self._waiting or not self._give(ours):
-            self._waiting.append(ours)
+        if not self._handing.hand_out(ours, self._loop.time()):
             self._pause()
 
-    def _give(self, connection: socket.socket) -> bool:
-        for _ in range(self.plan.processes):
-            worker = self.plan.pick()
-            if worker is None:
-                break
-            child = self._children[worker]
-            if len(child.handed) >= UNANSWERED or child.rests_until > self._loop.time():
-                continue
-            if not child.channel.send(CONNECTION, [connection.fileno()]):
-                continue  # it is dying
-            child.handed.append(connection)
-            worker.handed += 1
-            if trace.on:
-                trace.event(">", "sendmsg", fd=connection.fileno(), flags="SCM_RIGHTS", worker=worker.index)
-            return True
-        return False
+    def _send(self, worker: Worker, connection: socket.socket) -> bool:
+        told = self._children[worker].channel.send(CONNECTION, [connection.fileno()])
+        if told and trace.on:
+            trace.event(">", "sendmsg", fd=connection.fileno(), flags="SCM_RIGHTS", worker=worker.index)
+        return told
 
     def _hand_out_waiting(self) -> None:
-        while self._waiting and self._give(self._waiting[0]):
-            self._waiting.popleft()
-        if self._acceptor is not None and self._paused and not self._waiting:
+        self._handing.hand_out_waiting(self._loop.time())
+        if self._acceptor is not None and self._paused and not self._handing.waiting:
             self._paused = False
             self._acceptor.start()
 

@@ -20,9 +20,6 @@ from typing import TypeAlias
 ACCEPT = ("parent", "child", "reuseport")
 """Who accepts: the parent, whichever child is quickest on one listener, or each child on a listener of its own."""
 
-AGAIN = 0.5
-"""Seconds without a connection for a worker that had no descriptor for the last one."""
-
 STEADY = 1.0
 """Seconds after which a worker's end counts as an accident and not as a failure to start."""
 
@@ -52,7 +49,6 @@ class Worker:
     place: int
     born: float
     state: State = State.STARTING
-    handed: int = 0
     kill_at: float | None = None
 
 

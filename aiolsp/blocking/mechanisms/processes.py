@@ -33,9 +33,8 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.epoll import EpollWatcher
@@ -46,7 +45,8 @@ from aiolsp.linux.forking import fork
 from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.linux.process_control import Orphans
-from aiolsp.sansio.pool import ACCEPT, AGAIN, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
+from aiolsp.sansio.handing import AGAIN, Handing
+from aiolsp.sansio.pool import ACCEPT, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
 
@@ -57,13 +57,11 @@ STOP = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(eq=False, slots=True)
 class _Child:
-    """A worker's process, and the connections that it was sent and has not answered yet."""
+    """A worker's process."""
 
     worker: Worker
     channel: Channel
     process: PidFd
-    handed: deque[socket.socket] = field(default_factory=deque)
-    rests_until: float = 0.0
 
 
 class ProcessPool:
@@ -114,7 +112,7 @@ class ProcessPool:
         self._orphans = Orphans() if self._adopt else None
         self._watcher = EpollWatcher()
         self._children: dict[Worker, _Child] = {}
-        self._waiting: deque[socket.socket] = deque()
+        self._handing = Handing(self.plan, self._send, UNANSWERED)
         self._retry: float | None = None
         self._stopping = False
         self._asked = 0.0
@@ -158,12 +156,12 @@ class ProcessPool:
         self._acceptor.finish()
         self._close_listeners()  # each child has its own copy, and takes what waits there
         end = time.monotonic() + self.plan.grace
-        while self._waiting and self.pids and time.monotonic() < end:
+        while self._handing.waiting and self.pids and time.monotonic() < end:
             self._turn(end)
         self._follow(self.plan.close(time.monotonic()))
         while self._children:
             self._turn()
-        for connection in self._waiting:
+        for connection in self._handing.waiting:
             connection.close()
         self._watcher.close()
         if self._orphans:
@@ -262,13 +260,13 @@ class ProcessPool:
     def _said(self, child: _Child, word: bytes) -> None:
         now = time.monotonic()
         if word == TAKEN:
-            connection = child.handed.popleft()
+            connection = self._handing.taken(child.worker)
             if trace.on:
                 trace.event("<", "taken", fd=connection.fileno(), worker=child.worker.index, why="close our copy")
             connection.close()
         elif word == REFUSED:
-            self._waiting.append(child.handed.popleft())
-            child.rests_until = self._retry = now + AGAIN
+            self._handing.refused(child.worker, now)
+            self._retry = now + AGAIN
         elif word == READY:
             if trace.on:
                 trace.event("<", "ready", pid=child.process.pid, worker=child.worker.index)
@@ -293,9 +291,9 @@ class ProcessPool:
         child.channel.close()
         del self._children[child.worker]
         self._end_orphans()
-        if child.handed and trace.on:
-            trace.event("=", "hand over", why=f"{len(child.handed)} connections that it had not taken go to others")
-        self._waiting.extendleft(reversed(child.handed))
+        untaken = self._handing.gone(child.worker)
+        if untaken and trace.on:
+            trace.event("=", "hand over", why=f"{untaken} connections that it had not taken go to others")
         self._follow(self.plan.gone(child.worker, time.monotonic()))
 
     def _end_orphans(self) -> None:
@@ -314,33 +312,20 @@ class ProcessPool:
     # Connections, when the parent accepts
 
     def _hand_out(self, connection: socket.socket, peer: Address) -> None:
-        if self._waiting or not self._give(connection):
-            self._waiting.append(connection)
+        if not self._handing.hand_out(connection, time.monotonic()):
             self._acceptor.pause()
             if trace.on:
                 trace.event("=", "pause", why="no process takes a connection: leave the next in the backlog")
 
-    def _give(self, connection: socket.socket) -> bool:
-        for _ in range(self.plan.processes):
-            worker = self.plan.pick()
-            if worker is None:
-                break
-            child = self._children[worker]
-            if len(child.handed) >= UNANSWERED or child.rests_until > time.monotonic():
-                continue
-            if not child.channel.send(CONNECTION, [connection.fileno()]):
-                continue  # it is dying
-            child.handed.append(connection)
-            worker.handed += 1
-            if trace.on:
-                trace.event(">", "sendmsg", fd=connection.fileno(), flags="SCM_RIGHTS", worker=worker.index)
-            return True
-        return False
+    def _send(self, worker: Worker, connection: socket.socket) -> bool:
+        told = self._children[worker].channel.send(CONNECTION, [connection.fileno()])
+        if told and trace.on:
+            trace.event(">", "sendmsg", fd=connection.fileno(), flags="SCM_RIGHTS", worker=worker.index)
+        return told
 
     def _hand_out_waiting(self) -> None:
-        while self._waiting and self._give(self._waiting[0]):
-            self._waiting.popleft()
-        if not self._waiting and self.pids and self._acceptor.next_deadline() is None:
+        self._handing.hand_out_waiting(time.monotonic())
+        if not self._handing.waiting and self.pids and self._acceptor.next_deadline() is None:
             self._acceptor.start()
 
     def _close_listeners(self) -> None:
