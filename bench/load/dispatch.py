@@ -27,6 +27,7 @@ class Dispatcher:
     def __init__(self, plan: Plan) -> None:
         self._stop = plan.stop
         self._warmup = plan.warmup
+        self._schedule = plan.schedule
         self._offsets = plan.schedule.offsets()
         self._parked: deque[Wake] = deque()
         self._timer = TimerDescriptor(self._pace)
@@ -100,14 +101,13 @@ class Dispatcher:
             self._parked.popleft()(None)
 
     def unsent(self, now: int) -> int:
-        """How many requests of the plan were due by *now* and not handed out. Consumes the plan: call it last."""
-        if self._offsets is None:
-            return 0
-        unsent = 0
-        while self._next < min(now, self._deadline) and self.started + unsent < self._most:
-            unsent += self._next >= self.begin
-            self._next = self._start + next(self._offsets)
-        return unsent
+        """How many requests of the plan were due by *now* and not handed out."""
+        due = self._due(min(now, self._deadline)) - self._due(self.begin) - self.started
+        return max(0, min(due, self._most - self.started))
+
+    def _due(self, instant: int) -> int:
+        """How many were planned before *instant*, the warm-up's too."""
+        return self._schedule.due(instant - self._start)
 
     def _pace(self) -> None:
         while self._parked and not self.over:

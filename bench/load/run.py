@@ -71,7 +71,6 @@ class Run:
             gc.unfreeze()
         end = self._take_reading()
         end.interrupted = self._interrupted
-        # It takes seconds when most of a plan was not sent, and would be in the latencies of the last answers.
         end.record.unsent = self._dispatcher.unsent(self._dispatcher.begin + end.elapsed)
         return end
 

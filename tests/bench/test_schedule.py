@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from itertools import islice
+from random import Random
 from time import monotonic_ns
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from load.dispatch import Dispatcher
 from load.plan import Plan, Target
-from load.schedule import ClosedLoop, ConstantRate, PoissonRate, Schedule, Share
+from load.schedule import PAGE, ClosedLoop, ConstantRate, PoissonRate, Schedule, Share
 from load.stop import NEVER, StopRule
 from load.units import SECOND
 
@@ -52,7 +54,63 @@ def test_the_same_seed_gives_the_same_arrivals() -> None:
 
 def test_a_closed_loop_has_no_plan() -> None:
     schedule: Schedule = ClosedLoop()
-    assert schedule.offsets() is None and schedule.rate is None
+    assert schedule.offsets() is None and schedule.rate is None and schedule.due(SECOND) == 0
+
+
+CONSTANT = st.builds(ConstantRate, st.floats(0.5, 3e9))
+SCHEDULES = CONSTANT | st.builds(PoissonRate, st.floats(0.5, 1e7), st.integers(0, 9))
+
+
+@settings(max_examples=100, deadline=None)
+@given(SCHEDULES, st.integers(1, 3), st.data())
+def test_what_is_due_is_what_counting_finds(schedule: Schedule, of: int, data: st.DataObject) -> None:
+    if of > 1:
+        schedule = Share(schedule, data.draw(st.integers(0, of - 1)), of)
+    offsets = list(islice(schedule.offsets() or (), 600))
+    near = data.draw(st.sampled_from(offsets)) + data.draw(st.integers(-2, 2))
+    for before in (near, data.draw(st.integers(-1, offsets[-1]))):
+        if before <= offsets[-1]:
+            assert schedule.due(before) == sum(offset < before for offset in offsets)
+
+
+@pytest.mark.parametrize("schedule", [ConstantRate(1e6), Share(ConstantRate(1e6), 1, 2), PoissonRate(1e6)])
+def test_what_is_due_is_known_without_a_look_at_each(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Schedule) -> Iterator[int]:
+        raise AssertionError("each is looked at")
+
+    draws = Counter[str]()
+
+    class Drawing(Random):
+        """Random numbers that are counted."""
+
+        def gammavariate(self, alpha: float, beta: float) -> float:
+            draws["pages"] += 1
+            return super().gammavariate(alpha, beta)
+
+    monkeypatch.setattr("load.schedule.Random", Drawing)
+    for kind in (ConstantRate, PoissonRate, Share):
+        monkeypatch.setattr(kind, "offsets", refuse)
+    assert schedule.due(SECOND) == pytest.approx(500_000 if isinstance(schedule, Share) else 1_000_000, rel=0.01)
+    assert draws["pages"] <= 1_000_000 / PAGE * 1.1
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCHEDULES, st.integers(0, 50), st.integers(0, 40), st.integers(1, 60), st.booleans(), st.integers(0, 200))
+async def test_what_nobody_sent_is_what_counting_finds(
+    schedule: Schedule, taken: int, warm: int, most: int, ends: bool, late: int
+) -> None:
+    offsets = list(islice(schedule.offsets() or (), 400))
+    begin = offsets[warm]
+    rule = StopRule(duration=offsets[warm + 150] - begin + 1, requests=most if ends else None)
+    with Dispatcher(Plan(TARGET, schedule=schedule, stop=rule, warmup=begin)) as dispatcher:
+        dispatcher.start(0)
+        handed = [dispatcher.take(offsets[taken]) for _ in range(taken + 1)]
+        started = [intended for intended in handed if intended is not None and intended >= begin]
+        now = offsets[late]
+        left = offsets[len([intended for intended in handed if intended is not None]) :]
+        due = [offset for offset in left if begin <= offset < min(now, rule.deadline(begin))]
+        room = rule.most - len(started)
+        assert dispatcher.unsent(now) == len(due[:room])
 
 
 @settings(max_examples=50, deadline=None)
