@@ -27,9 +27,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
+from aiolsp.linux.scratch import scratch
 from load import wrk
 from load.client import explain
 from load.interrupts import interruptible
@@ -120,8 +120,7 @@ def compare(options: argparse.Namespace) -> int:
     # Wherever Ctrl-C comes, what is there is printed and written.
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         stack.enter_context(confined_to(generator))
-        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="compare-")))
-        web = WebCases(scratch, pace, wrk=use_wrk, processors=servers)
+        web = WebCases(stack.enter_context(scratch("compare-")), pace, wrk=use_wrk, processors=servers)
         cases = cases_of(options, web, processors=servers)
         make_directory(options.output)
         results.extend(measure(cases, pace, quiet=options.quiet))

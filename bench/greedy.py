@@ -36,9 +36,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
+from aiolsp.linux.scratch import scratch
 from load.attacks import ATTACKS, SECONDS, Address, Attack, run, yield_to_others
 from load.interrupts import blocked_signals, interruptible
 from load.machine import machine_record
@@ -245,8 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_installed("psutil")
         make_directory(options.output)
-        with interruptible(), TemporaryDirectory(prefix="greedy-") as name:
-            site = Path(name)
+        with interruptible(), scratch("greedy-") as site:
             for file, size in (("page.html", PAGE), ("picture.bin", PICTURE), ("large.bin", LARGE)):
                 (site / file).write_bytes(os.urandom(size))
             outcomes.extend(attack_all(chosen, shells, site, options.tries))

@@ -29,11 +29,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
+from aiolsp.linux.scratch import scratch
 from load.interrupts import interruptible
 from load.machine import machine_record
 from load.options import check_installed, check_writable, positive_count, positive_duration
@@ -135,11 +135,15 @@ class Soak:
             begun = monotonic()
             for thread in (*clients, changing):
                 thread.start()
-            with suppress(KeyboardInterrupt):
-                self._supervise(begun, progress)
-            self._ended.set()
-            for thread in (*clients, changing):
-                thread.join(2 * PATIENCE)
+            try:
+                with suppress(KeyboardInterrupt):
+                    self._supervise(begun, progress)
+                self._ended.set()
+                for client in clients:
+                    client.join(2 * PATIENCE)
+            finally:  # whatever came meanwhile: it must not write to a directory that is being removed
+                self._ended.set()
+                changing.join(2 * PATIENCE)
             self._outcome.seconds = monotonic() - begun
             for client in clients:
                 self._outcome.tally.add(client.tally)
@@ -277,8 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_installed("psutil")
         if options.json is not None:
             check_writable(str(options.json))
-        with interruptible(), TemporaryDirectory(prefix="soak-") as scratch:
-            outcome = Soak(options, Path(scratch, "site")).run(progress)
+        with interruptible(), scratch("soak-") as home:
+            outcome = Soak(options, home / "site").run(progress)
     except UsageError as error:
         print(f"soak.py: {error}", file=sys.stderr)
         return EXIT_USAGE

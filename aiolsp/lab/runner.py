@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from aiolsp.lab.actors import Failed
 from aiolsp.lab.model import Run, Shell, assemble
 from aiolsp.lab.scenario import Lab, Scenario
-from aiolsp.lab.stage import Stage, Take, scratch
+from aiolsp.lab.stage import Stage, Take
+from aiolsp.linux.scratch import scratch
 
 SHELLS: tuple[Shell, ...] = ("asyncio", "blocking")
 

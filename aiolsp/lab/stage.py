@@ -15,11 +15,10 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -214,20 +213,6 @@ class Stage:
             self._printed += data.decode("utf-8", "backslashreplace")
             self._silent = not data
             self._changed.notify_all()
-
-
-@contextmanager
-def scratch(prefix: str) -> Iterator[Path]:
-    """An empty directory for as long as the block runs: no signal comes between it and its removal."""
-    directory = None
-    try:
-        with uninterrupted():
-            directory = tempfile.TemporaryDirectory(prefix=prefix)
-        yield Path(directory.name)
-    finally:
-        if directory is not None:
-            with uninterrupted():
-                directory.cleanup()
 
 
 def _wait_for_end(pid: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from aiolsp.cli import Parser, execute, port_number
 from aiolsp.lab.page import PROJECT, assembled
 from aiolsp.lab.scenarios import LABS
-from aiolsp.lab.stage import scratch
+from aiolsp.linux.scratch import scratch
 
 PORT = 8301
 """By default: 8000 and the book's page of the thread pool, as each program has it."""

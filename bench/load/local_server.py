@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
+from aiolsp.linux.scratch import scratch
 from load.server_process import ServerProcess
 
 COMMAND = (sys.executable, "-m", "aiolsp.websrv")
@@ -19,8 +18,8 @@ PAGE = b"<!doctype html><title>aiolsp</title>" + b"x" * (1024 - 36)
 @contextmanager
 def local_server(command: Sequence[str] = COMMAND) -> Iterator[str]:
     """The URL of a running server, stopped at the end of the block. Raises ServerTrouble."""
-    with tempfile.TemporaryDirectory(prefix="stress-") as directory:
-        Path(directory, "index.html").write_bytes(PAGE)
-        with ServerProcess([*command, directory, "--port", "0"], "aiolsp.websrv") as server:
+    with scratch("stress-") as directory:
+        (directory / "index.html").write_bytes(PAGE)
+        with ServerProcess([*command, str(directory), "--port", "0"], "aiolsp.websrv") as server:
             host, port = server.until_ready()
             yield f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -5,6 +5,7 @@ What it prints goes to files without a name, not to pipes: a server that nobody 
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -56,6 +57,8 @@ class ServerProcess:
                         stderr=self._errors,
                         start_new_session=True,
                     )
+                    # A second signal may come as `__exit__` begins.
+                    atexit.register(self.stop)
                     stack.callback(self.__exit__)
                 stack.pop_all()
         except OSError as error:
@@ -72,10 +75,12 @@ class ServerProcess:
         if self._popen.poll() is None:
             self._popen.send_signal(signal.SIGTERM)
         try:
-            return self._popen.wait(PATIENCE)
+            status = self._popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self._popen.pid, signal.SIGKILL)
-            return self._popen.wait()
+            status = self._popen.wait()
+        atexit.unregister(self.stop)
+        return status
 
     @property
     def pid(self) -> int:

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from aiolsp.linux.scratch import scratch
 from load.histogram import Histogram
 from load.plan import NUMBER, Plan
 from load.server_process import ServerTrouble
@@ -82,8 +82,8 @@ def installed() -> bool:
 @contextmanager
 def wrk_script(plan: Plan) -> Iterator[Path]:
     """The script for a plan, in a directory of its own."""
-    with TemporaryDirectory(prefix="wrk-") as directory:
-        requests, script = Path(directory, "requests"), Path(directory, "script.lua")
+    with scratch("wrk-") as directory:
+        requests, script = directory / "requests", directory / "script.lua"
         ready = [plan.request_bytes(path) for path in plan.paths]
         requests.write_bytes(
             REQUESTS.join(request.replace(NUMBER, PIECES) if plan.numbered else request for request in ready)

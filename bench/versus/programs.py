@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from aiolsp.linux.scratch import scratch
 from versus.group_loads import Expiry, Fanout, Stream
 from versus.loads import Datagrams, Exchange, Exchanges, PingPong, SocketLoad
 from versus.results import About
@@ -193,9 +192,9 @@ def _open(spec: Spec, shell: str, quick: bool, processors: frozenset[int] | None
 def _directory(stack: ExitStack, files: dict[str, bytes] | None) -> tuple[str, ...]:
     if files is None:
         return ()
-    directory = stack.enter_context(TemporaryDirectory(prefix="compare-"))
+    directory = stack.enter_context(scratch("compare-"))
     for name, content in files.items():
-        path = Path(directory, name)
+        path = directory / name
         path.write_bytes(content)
         path.chmod(0o755)
-    return ("--cgi-dir", directory)
+    return ("--cgi-dir", str(directory))

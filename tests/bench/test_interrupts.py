@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,34 @@ def test_no_server_and_no_directory_are_left(ours: Ours, tmp_path: Path, words: 
     finally:
         process.kill()
     assert not list(tmp_path.iterdir()) and not ours(str(tmp_path))
+
+
+TWICE = """
+import signal, sys
+from load.interrupts import interruptible
+from load.server_process import ServerProcess
+from aiolsp.linux import lifetime
+lifetime.begin()
+with interruptible(), ServerProcess([sys.executable, "-c", "import time; time.sleep(60)"], "a server") as server:
+    print(server.pid, flush=True)
+    numbers = signal.SIGINT, signal.SIGTERM
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        signal.raise_signal(number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+"""
+
+
+def test_two_signals_at_one_moment_leave_no_server() -> None:
+    """The second comes as what takes it away begins."""
+    process = Process([sys.executable, "-c", TWICE], env={"PYTHONPATH": f"{BENCH.parent}:{BENCH}"})
+    process.wait(DEADLINE)
+    server = int(process.stdout.whole())
+    try:
+        assert not psutil.pid_exists(server)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
 
 
 def test_no_server_of_the_accept_modes_is_left() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -18,8 +19,9 @@ import pytest
 import soak
 from faults import wait_until
 from harness import DEADLINE
+from load.interrupts import interruptible
 from load.units import SECOND
-from soak import Event, Outcome, complaints, main, soak_parser, unexplained
+from soak import Event, Outcome, Soak, complaints, main, soak_parser, unexplained
 from soaking.clients import Client, Failed, Site, Wrong
 from soaking.files import STALE, ChangingFile, content
 from soaking.watch import Sample, course, sample
@@ -169,3 +171,20 @@ def test_a_minute_under_load_with_workers_killed_and_replaced_leaves_no_answer_w
     assert all(
         figures["answers"][kind] for kind in ("hot", "large", "slow", "part", "program", "pipelined", "conditional")
     )
+
+
+def test_two_signals_at_one_moment_leave_nobody_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What writes to a directory that is being removed keeps it from being removed."""
+    numbers = signal.SIGINT, signal.SIGTERM
+
+    def interrupted(*_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers:
+            signal.raise_signal(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    monkeypatch.setattr(Soak, "_supervise", interrupted)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        Soak(soak_parser().parse_args(["--clients", "1"]), tmp_path / "site").run(lambda _: None)
+    assert not [thread for thread in threading.enumerate() if thread not in before and "_change_files" in thread.name]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import tempfile
 import threading
-from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from aiolsp.lab.actors import Failed
-from aiolsp.lab.stage import Stage, scratch
+from aiolsp.lab.stage import Stage
 from faults import wait_until
 
 
@@ -62,23 +59,3 @@ def test_a_client_that_is_not_let_in_says_so(tmp_path: Path) -> None:
         pass
     with pytest.raises(Failed, match="alice cannot connect: connection refused"):
         stage.client("alice")
-
-
-@pytest.mark.parametrize("function", ["mkdtemp", "_shutil.rmtree"])
-def test_a_signal_while_a_directory_is_made_or_removed_leaves_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-) -> None:
-    # Where Python may act on the signal: after mkdir(2), of which nobody knows yet, and before what rmdir(2) removes.
-    real = attrgetter(function)(tempfile)
-
-    def interrupted(*args: object, **options: object) -> object:
-        made = real(*args, **options) if function == "mkdtemp" else None
-        signal.raise_signal(signal.SIGINT)
-        return made or real(*args, **options)
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(f"tempfile.{function}", interrupted)
-    with pytest.raises(KeyboardInterrupt), scratch("aiolsp-lab-") as home:
-        (home / "file").touch()
-    monkeypatch.undo()
-    assert list(tmp_path.iterdir()) == []

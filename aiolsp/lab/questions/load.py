@@ -12,7 +12,8 @@ from aiolsp.lab.model import Shell
 from aiolsp.lab.questions.question import Figures, Question
 from aiolsp.lab.runner import SHELLS
 from aiolsp.lab.scenarios import websrv
-from aiolsp.lab.stage import Address, Stage, scratch
+from aiolsp.lab.stage import Address, Stage
+from aiolsp.linux.scratch import scratch
 
 SECONDS = 0.4
 """Of each way to ask."""
