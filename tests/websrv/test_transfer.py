@@ -22,7 +22,7 @@ from aiolsp.linux.sendfile import send_file as really_send
 from aiolsp.linux.unsent import UNSENT
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
-from aiolsp.websrv import answering, transfer
+from aiolsp.websrv import transfer
 from aiolsp.websrv.service import Service
 from aiolsp.websrv.transfer import Transfer
 from aiolsp.websrv.turns import Turns
@@ -110,7 +110,7 @@ def test_a_client_is_given_time_for_what_its_side_has_taken_and_not_for_what_the
 def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_served(
     loop_name: str, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_descriptor(*args: object) -> NoReturn:
+    def no_descriptor(sending: Transfer) -> NoReturn:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with hosted(loop_name, site) as host:
@@ -118,14 +118,14 @@ def test_without_a_descriptor_for_the_file_the_answer_is_503_and_the_next_is_ser
         with peer:
             before = descriptors()
             with monkeypatch.context() as patched:
-                patched.setattr(answering, "Transfer", no_descriptor)
-                for _ in range(3):
-                    refused = exchange(peer, "/large.bin")
+                patched.setattr(Transfer, "_duplicate", no_descriptor)
+                for fields in ((), ("Range: bytes=0-999999",)) * 2:
+                    refused = exchange(peer, "/large.bin", *fields)
                     assert refused.status == 503 and refused.fields["retry-after"] == "1"
             for _ in range(3):  # the third time, the file is open already, unless a second has ended
                 assert exchange(peer, "/large.bin").body == LARGE
             with monkeypatch.context() as patched:
-                patched.setattr(answering, "Transfer", no_descriptor)
+                patched.setattr(Transfer, "_duplicate", no_descriptor)
                 assert exchange(peer, "/large.bin").status == 503
             assert exchange(peer, "/large.bin").body == LARGE
             host.wait_until(lambda: descriptors() == before, "the files closed")
