@@ -260,7 +260,6 @@ class Transfer:
             return
         error = job.exception()
         if error is None:
-            self._wait(Phase.SENDING)
             self._go_on(job.result())
         else:
             self._cut(error)
