@@ -72,7 +72,7 @@ class LogRecord(NamedTuple):
 
 def printable(data: bytes) -> str:
     r"""*data* as it may stand between quotes in a log: controls, quotes, backslashes and non-ASCII as ``\xHH``."""
-    text = data.decode("ascii", "backslashreplace") if data.isascii() else data.decode("latin-1")
+    text = data.decode("latin-1")
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in text)
