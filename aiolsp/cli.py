@@ -69,7 +69,9 @@ def program_parser(name: str, *, blocking: bool = False) -> Parser:
     roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
     for role, options in program.roles.items():
         sub = roles.add_parser(role, help=f"run the {role}", description=program.summary + ".")
-        add_address_options(sub, program)
+        add_host_option(sub)
+        if role in ("server", "client"):  # the matrix takes a free port for each of its servers
+            add_port_option(sub, program)
         add_options(sub, options)
         if not blocking:
             add_loop_option(sub)
@@ -77,9 +79,13 @@ def program_parser(name: str, *, blocking: bool = False) -> Parser:
     return parser
 
 
-def add_address_options(parser: argparse.ArgumentParser, program: Program) -> None:
-    """``--host`` and ``--port``."""
+def add_host_option(parser: argparse.ArgumentParser) -> None:
+    """``--host``."""
     parser.add_argument("--host", type=host_name, default="127.0.0.1", help="address or name (default %(default)s)")
+
+
+def add_port_option(parser: argparse.ArgumentParser, program: Program) -> None:
+    """``--port``."""
     parser.add_argument(
         "--port",
         type=port_number,
