@@ -167,7 +167,8 @@ class DocumentRoot:
             if not self.policy.listing:
                 raise
         items, more = self._list(fd)
-        items = [item for item in items if self._served((*segments, item.name))]
+        if self.scripts is not None:
+            items = [item for item in items if self._served((*segments, item.name))]
         return self._page(200, listing.page(segments, items, more=more))
 
     def _regular(self, segments: Sequence[bytes], wanted: Wanted, known: Resource | None) -> Resource:

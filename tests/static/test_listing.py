@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from aiolsp.http1.target import parse_target
 from aiolsp.static import listing
-from aiolsp.static.listing import Item, page, read_directory
+from aiolsp.static.listing import AT_ONCE, Item, page, read_directory
 from aiolsp.static.policy import Policy
 
 FILE_NAME = st.binary(min_size=1, max_size=40).filter(
@@ -115,6 +116,43 @@ def test_sizes_and_times_are_shown_for_people() -> None:
     assert b" B<" not in page((), [Item(b"d", True, 1, 0.0)]), "what a directory takes says nothing"
     for shown in (b"1023 B", b"1.5 KiB", b"5.0 TiB", b"1970-01-01 00:00", b"1970-01-02 00:00"):
         assert shown in text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(-(2.0**40), 2.0**40))
+def test_a_time_is_that_of_the_calendar_to_the_minute(mtime: float) -> None:
+    try:
+        expected = time.strftime("%Y-%m-%d %H:%M", time.gmtime(mtime))
+    except (OverflowError, OSError, ValueError):
+        expected = ""
+    assert f"<td>{expected}</td></tr>".encode() in page((), [Item(b"name", False, 0, mtime)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(FILE_NAME | st.from_regex(rb"[0-9A-Za-z._~-]+", fullmatch=True))
+def test_a_name_is_shown_as_it_is_but_for_what_cannot_be(name: bytes) -> None:
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name.decode("utf-8", "replace"))
+    assert f'">{html.escape(text)}</a></td>' in page((), [Item(name, False, 0, 0.0)]).decode()
+
+
+def test_others_may_have_the_interpreter_after_each_few_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    rows = [0]
+
+    def counted(item: Item) -> str:
+        rows[-1] += 1
+        return row(item)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        rows.append(0)
+
+    row = listing._row
+    monkeypatch.setattr(listing, "_row", counted)
+    monkeypatch.setattr(time, "sleep", pause)
+    page((), [Item(b"%d" % number, False, 0, 0.0) for number in range(1000)])
+    assert sum(rows) == 1000 and max(rows) <= AT_ONCE
+    assert all(0 < seconds < 0.001 for seconds in pauses), "with 0, nobody would wake up in time to take it"
 
 
 @pytest.mark.parametrize("mtime", [-1.0, -(2.0**62), 2.0**62, 1e300])
