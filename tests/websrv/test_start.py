@@ -89,7 +89,10 @@ def test_the_garbage_collector_is_at_work_once_all_is_loaded() -> None:
         "with contextlib.suppress(SystemExit):\n"
         "    runpy.run_module('aiolsp.websrv', run_name='__main__', alter_sys=True)\n"
         "assert 'aiolsp.websrv.server' in sys.modules and gc.isenabled() and gc.get_freeze_count() > frozen\n"
-        "assert gc.get_threshold() == (10_000, 10, 100)"
+        "new, young, rounds = gc.get_threshold()\n"
+        "assert new > 1_000, 'connections of a burst are no garbage'\n"
+        "assert new * (young + 1) <= 15_000, 'what is looked at in one go, unless it is everything'\n"
+        "assert new * (young + 1) * rounds >= 10_000_000, 'and that is rare'"
     )
 
 
