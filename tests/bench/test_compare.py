@@ -138,6 +138,12 @@ def test_outcomes_add_up_and_give_figures_for_which_there_is_a_basis() -> None:
         "generator busy": 0.1,
     }
     assert Outcome().figures() == {}
+    both.fail("first")
+    once, twice = Outcome(), Outcome()
+    once.fail("other")
+    for each in (both, once):
+        twice.add(each)
+    assert (twice.failed, twice.example) == (2, "first")
 
 
 def contender(name: str, rate: float, *, generator: float = 0.2, server: float = 1.0, cpu: float = 1000) -> Contender:
@@ -178,6 +184,14 @@ def test_a_rate_that_the_generator_set_is_marked_and_its_processor_time_given() 
     assert result.judgements()[0].note == "the generator set the pace of websrv: CPU each 2.00 times less"
     result.about = replace(result.about, open_loop=True)
     assert "websrv*" not in "\n".join(case_table(result))  # a rate that was given is nobody's
+
+
+@pytest.mark.parametrize(("generator", "server", "marked"), [(0.95, 0.7, True), (0.95, 1.0, False), (0.5, 0.3, False)])
+def test_a_generator_sets_the_pace_where_it_is_busy_all_the_time_and_busier_than_the_server(
+    generator: float, server: float, marked: bool
+) -> None:
+    one = contender("websrv", 1000, generator=generator, server=server)
+    assert result_of(one).limited(one) is marked
 
 
 def test_an_interval_needs_rounds_enough_to_hold_what_it_says() -> None:

@@ -112,10 +112,13 @@ def test_only_what_would_be_served_is_shown(tmp_path: Path, directory: int) -> N
 
 
 def test_sizes_and_times_are_shown_for_people() -> None:
-    text = page((), [Item(b"a", False, 1023, 0.0), Item(b"b", False, 1536, 86400.0), Item(b"c", False, 5 << 40, 0.0)])
-    assert b" B<" not in page((), [Item(b"d", True, 1, 0.0)]), "what a directory takes says nothing"
-    for shown in (b"1023 B", b"1.5 KiB", b"5.0 TiB", b"1970-01-01 00:00", b"1970-01-02 00:00"):
-        assert shown in text
+    sizes = {1023: b"1023 B", 1024: b"1.0 KiB", 1536: b"1.5 KiB", 5 << 40: b"5.0 TiB", 5 << 50: b"5120.0 TiB"}
+    text = page((), [Item(b"a", False, size, 86400.0) for size in sizes])
+    for shown in (*sizes.values(), b"1970-01-02 00:00"):
+        assert b">" + shown + b"<" in text
+    directory = page((), [Item(b"d", True, 1, 0.0)])
+    assert b" B<" not in directory, "what a directory takes says nothing"
+    assert b"1970-01-01 00:00" in directory
 
 
 @settings(max_examples=300, deadline=None)

@@ -151,6 +151,7 @@ def test_a_program_reads_a_body_and_writes_to_both_streams(site: Path, scripts: 
     before = descriptors()
     launched = scripts.start(ScriptPath(b"cgi-bin", b"both", b""), request_for("/"), Ends(None, None), 5)
     assert isinstance(launched, Launched)
+    assert not any(map(os.get_blocking, (launched.stdin, launched.stdout, launched.stderr)))
     os.write(launched.stdin, b"hello")
     os.close(launched.stdin)
     assert (whole(launched.stdout), whole(launched.stderr)) == (b"hello", b"sad\n")
