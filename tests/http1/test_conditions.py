@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import itertools
+import re
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiolsp.http1 import conditions
 from aiolsp.http1.conditions import (
-    EntityTag,
     Outcome,
     Preconditions,
     Validators,
     etag_of,
     evaluate,
-    parse_entity_tags,
+    lists_tag,
     range_applies,
 )
 from aiolsp.http1.dates import LATEST, format_date
+
+ELEMENT = re.compile(rb'[ \t,]*(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|\Z)')
 
 MODIFIED = 1_000_000_000
 NOW = MODIFIED + 86_400
 FILE = Validators(b'"v1"', MODIFIED)
 SAME, EARLIER, LATER = (format_date(MODIFIED + shift) for shift in (0, -1, 1))
 PROCEED, NOT_MODIFIED, FAILED = Outcome.PROCEED, Outcome.NOT_MODIFIED, Outcome.PRECONDITION_FAILED
+
+
+class EntityTag(NamedTuple):
+    """An entity tag of a request; ``opaque`` has its quotes."""
+
+    weak: bool
+    opaque: bytes
+
+
+def parse_entity_tags(value: bytes) -> list[EntityTag] | None:
+    """The entity tags of the list *value*, read one by one, or None if it is malformed."""
+    tags: list[EntityTag] = []
+    position = 0
+    while element := ELEMENT.match(value, position):
+        tags.append(EntityTag(element["weak"] is not None, element["opaque"]))
+        position = element.end()
+    return None if value[position:].strip(b" \t,") else tags
+
+
+def lists_as_one_by_one(value: bytes, etag: bytes) -> bool:
+    """Whether a list is found to have *etag*, or not, as if it were read tag by tag; both ways of comparing."""
+    tags = parse_entity_tags(value) or []
+    strongly, weakly = EntityTag(False, etag) in tags, etag in [tag.opaque for tag in tags]
+    return lists_tag(value, etag, weakly=False) is strongly and lists_tag(value, etag, weakly=True) is weakly
 
 
 def outcome(
@@ -203,6 +231,41 @@ def test_a_date_is_weak_until_its_second_is_over() -> None:
 )
 def test_lists_of_entity_tags(value: bytes, tags: list[EntityTag] | None) -> None:
     assert parse_entity_tags(value) == tags
+    for tag in (b'"xyzzy"', b'"r2d2xxxx"', b'""', b'"a"', b'"b"', b'"a,b"', b'"c,\\"', b'"\xff\x80!"', b'","'):
+        assert lists_as_one_by_one(value, tag)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text('W/",a ', max_size=30).map(str.encode), st.sampled_from([b'"a"', b'""', b'","', b'",W/"', b'"aa"']))
+def test_a_tag_is_in_a_list_as_if_it_were_read_tag_by_tag(value: bytes, etag: bytes) -> None:
+    assert lists_as_one_by_one(value, etag)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([b'"a"', b'W/"a"', b'","', b'W/","', b'"W/"', b"", b" "]), max_size=9))
+def test_a_tag_is_in_a_good_list_as_if_it_were_read_tag_by_tag(elements: list[bytes]) -> None:
+    for etag in (b'"a"', b'","', b'"W/"', b'""'):
+        assert lists_as_one_by_one(b",".join(elements), etag)
+
+
+def test_thousands_of_tags_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    class Counting:
+        """The expression of a list, that counts its use."""
+
+        @staticmethod
+        def fullmatch(value: bytes) -> object:
+            asked.append(value)
+            return whole.fullmatch(value)
+
+    whole = conditions._LIST
+    monkeypatch.setattr(conditions, "_LIST", Counting)
+    others = b",".join([b'""', b'W/"v1"'] * 3_000)
+    assert outcome(if_none_match=b'"",' * 10_000) is PROCEED and not asked, "it is not even there"
+    assert outcome(if_match=others) is FAILED and outcome(if_none_match=others) is NOT_MODIFIED
+    assert outcome(if_match=others + b',"v1"') is PROCEED
+    assert len(asked) == 3
 
 
 def test_a_tag_changes_with_each_thing_it_is_made_of() -> None:
@@ -247,6 +310,7 @@ OPAQUE = st.binary(max_size=8).map(lambda raw: b'"%b"' % bytes(b for b in raw if
 def test_a_list_of_tags_is_read_as_it_was_written(tags: list[EntityTag], comma: bytes) -> None:
     value = comma.join((b"W/" if tag.weak else b"") + tag.opaque for tag in tags)
     assert parse_entity_tags(value) == tags
+    assert all(lists_as_one_by_one(value, tag.opaque) for tag in tags)
 
 
 @settings(max_examples=200, deadline=None)
