@@ -48,7 +48,8 @@ class Poller(Protocol):
 class Acceptor:
     """Accepts on *listeners* and hands each connection on, non-blocking; closes the listeners at the end.
 
-    Owned by the thread of the readiness loop, which calls `accept` for each ready descriptor that is ``in`` it.
+    Owned by the thread of the readiness loop, which calls `accept` for each ready descriptor that is ``in`` it. What
+    *on_accept* fails for is closed, and logged.
     """
 
     def __init__(
@@ -100,6 +101,14 @@ class Acceptor:
             listener.close()
         self.listeners = {}
 
+    def take(self, connection: socket.socket, peer: Address) -> None:
+        """Hand *connection* on, which may have been accepted elsewhere."""
+        try:
+            self._on_accept(connection, peer)
+        except Exception:
+            connection.close()
+            log.exception("nothing could be made of a connection")
+
     def finish(self) -> None:
         """Take what the backlog still holds, then close: what the kernel has accepted for us is not reset."""
         for fd in self.listeners:
@@ -114,7 +123,7 @@ class Acceptor:
         for connection, peer in connections:
             if trace.on:
                 trace.event("<", "accept", fd=connection.fileno(), peer=format_address(peer))
-            self._on_accept(connection, peer)
+            self.take(connection, peer)
         if overload:
             self._relieve(overload)
         elif connections:

@@ -63,7 +63,6 @@ class Intake:
     def start(self, poller: Poller, on_accept: Callable[[socket.socket, Address], None]) -> None:
         """Be ready: call *on_accept* with each connection, non-blocking, until the parent or SIGTERM asks to drain."""
         self._poller = poller
-        self._on_accept = on_accept
         self._acceptor = Acceptor(self._listeners, poller, on_accept)
         self._acceptor.start()
         # By the self-pipe: the kernel may give a signal to another thread, and this one would wait on.
@@ -113,7 +112,7 @@ class Intake:
         except OSError:  # it was reset on its way
             connection.close()
         else:
-            self._on_accept(connection, peer)
+            self._acceptor.take(connection, peer)
 
     def _drain(self, why: str) -> None:
         if trace.on:

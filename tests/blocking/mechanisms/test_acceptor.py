@@ -22,10 +22,14 @@ class Accepting:
     def __init__(self, poller: select.poll | select.epoll) -> None:
         self.poller = poller
         self.connections: list[socket.socket] = []
+        self.error: Exception | None = None
         self.acceptor = Acceptor(listen("127.0.0.1", 0), poller, self.on_accept)
         self.address = next(iter(self.acceptor.listeners.values())).getsockname()
 
     def on_accept(self, connection: socket.socket, peer: Address) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
         assert connection.getpeername() == peer
         self.connections.append(connection)
 
@@ -127,6 +131,19 @@ def test_close_closes_the_listeners_and_a_late_event_does_no_harm(accepting: Acc
     assert fd not in accepting.acceptor
     with pytest.raises(ConnectionRefusedError):
         accepting.connect()
+
+
+def test_what_cannot_be_handed_on_is_closed_and_the_others_are_not_lost(
+    accepting: Accepting, caplog: pytest.LogCaptureFixture
+) -> None:
+    accepting.error = ZeroDivisionError()
+    with accepting.connect() as first, accepting.connect() as second:
+        accepting.acceptor.start()
+        while not accepting.connections:
+            assert accepting.turn()
+        assert first.recv(1) == b""
+        assert [connection.getpeername() for connection in accepting.connections] == [second.getsockname()]
+    assert [record.getMessage() for record in caplog.records] == ["nothing could be made of a connection"]
 
 
 def test_finishing_takes_what_the_backlog_holds_and_refuses_what_comes_after(accepting: Accepting) -> None:
