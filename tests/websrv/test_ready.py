@@ -337,3 +337,16 @@ def test_what_is_not_there_is_looked_for_once_a_second_and_takes_no_place_in_the
             reply = exchange(peer, target, "User-Agent: other")
             assert reply.status == status and (reply.fields.get("location") == "/directory/") == (status == 308)
     assert len(host.service.files.cache) == 0
+
+
+def test_answers_that_were_given_once_cost_nothing_at_the_end_of_the_second(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    peer, _ = host.connect()
+    with peer:
+        for number in range(20):
+            assert exchange(peer, f"/missing-{number}").status == 404
+        monkeypatch.setattr(type(host.service.metrics), "responded", lambda _, status, times: counted.append(times))
+        host.call(host.service.publish)
+    assert counted == []
