@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_a_module_imports_only_from_below(module: str) -> None:
         assert used <= {*BELOW, "blocking"} - {"mechanisms"}
     elif own not in ("", "__main__"):
         assert used <= {*BELOW, own}
+
+
+@pytest.mark.parametrize("readme", ["README.md", "aiolsp/README.zh.md"])
+def test_the_readme_lists_a_layer_below_all_that_it_imports(readme: str) -> None:
+    listed: list[str] = []
+    for line in re.findall(r"^    ((?:[\w*]+(?:/|\.py) *)+) ", (PACKAGE.parent / readme).read_text(), re.M):
+        listed += re.findall(r"(\w+)(?:/|\.py)", line)
+        assert all(BELOW.get(name, set()) <= {*listed} for name in listed), line
+    assert {*listed} >= {*BELOW, "websrv", "blocking", "lab"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if layer(name) in ("sansio", "http1")])
