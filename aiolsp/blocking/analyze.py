@@ -44,7 +44,7 @@ from pathlib import Path
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import poll_timeout
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.http1.analysis import RequestAnalysis
 from aiolsp.linux.epoll_flags import flag_names
@@ -95,7 +95,8 @@ class AnalyzeServer:
         """Serve until a signal comes."""
         self.poller.register(signals.fileno(), select.EPOLLIN)
         while True:
-            for fd, events in self.poller.poll(self._timeout()):
+            timeout = seconds_until(self.timers.next_deadline(), self._acceptor.next_deadline())
+            for fd, events in self.poller.poll(timeout):
                 if fd == signals.fileno():
                     if signals.receive():
                         return
@@ -113,12 +114,6 @@ class AnalyzeServer:
     def discard(self, connection: AnalyzeConnection) -> None:
         """The connection has ended, whoever ended it."""
         self.connections.pop(connection.fd, None)
-
-    def _timeout(self) -> float | None:
-        now = time.monotonic()
-        pause = self._acceptor.next_deadline()
-        timeouts = [poll_timeout(self.timers, now), None if pause is None else max(0.0, pause - now)]
-        return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
     def _tick(self) -> None:
         now = time.monotonic()

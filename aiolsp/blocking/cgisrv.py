@@ -31,7 +31,7 @@ from aiolsp.blocking.mechanisms.epoll import EpollWatcher
 from aiolsp.blocking.mechanisms.intake import Intake
 from aiolsp.blocking.mechanisms.processes import ProcessPool
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import poll_timeout
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import UsageError, execute, program_parser, ready
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
@@ -90,7 +90,7 @@ class CgiServer:
         intake.start(self.watcher.poller, self.add)
         fresh = Timer(0.0, self._leave_all)
         while not intake.draining or self.connections or self.running:
-            self.watcher.turn(self._timeout(intake), intake)
+            self.watcher.turn(seconds_until(self.timers.next_deadline(), intake.next_deadline()), intake)
             if intake.draining and not fresh.deadline:
                 fresh.deadline = time.monotonic() + FRESH
                 self.timers.add(fresh)
@@ -117,12 +117,6 @@ class CgiServer:
     def _leave_all(self) -> None:
         for connection in self.connections - self.running:
             connection.leave()
-
-    def _timeout(self, intake: Intake) -> float | None:
-        now = time.monotonic()
-        pause = intake.next_deadline()
-        timeouts = [poll_timeout(self.timers, now), None if pause is None else max(0.0, pause - now)]
-        return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
     def _tick(self, intake: Intake) -> None:
         now = time.monotonic()

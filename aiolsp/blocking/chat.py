@@ -49,6 +49,7 @@ from itertools import islice
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.mechanisms.splicing import converse
+from aiolsp.blocking.mechanisms.timers import milliseconds_until
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
@@ -143,7 +144,8 @@ class ChatServer:
 
     def _turn(self, signals: SelfPipe) -> bool:
         """One return of poll, and what was said in it; whether a signal has come."""
-        for fd, events in self.poller.poll(self._timeout()):
+        timeout = milliseconds_until(self.room.next_deadline(), self._acceptor.next_deadline())
+        for fd, events in self.poller.poll(timeout):
             if fd == signals.fileno():
                 if signals.receive():
                     return True
@@ -153,12 +155,6 @@ class ChatServer:
                 self.connections[fd].ready(events)
         self.carry_out(self.room.turn())
         return False
-
-    def _timeout(self) -> int | None:
-        """Milliseconds that poll may wait."""
-        deadlines = [self.room.next_deadline(), self._acceptor.next_deadline()]
-        first = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        return None if first is None else math.ceil(max(0.0, first - time.monotonic()) * 1000)
 
     def _tick(self) -> None:
         now = time.monotonic()

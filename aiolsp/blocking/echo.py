@@ -42,6 +42,7 @@ from collections.abc import Iterator, Sequence
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.datagrams import connect_datagrams, listen_both, take_line
 from aiolsp.linux.epoll_flags import flag_names
@@ -92,7 +93,7 @@ class EchoServer:
         """Serve until a signal comes."""
         self.poller.register(signals.fileno(), select.EPOLLIN)
         while True:
-            for fd, events in self.poller.poll(self._timeout()):
+            for fd, events in self.poller.poll(seconds_until(self._acceptor.next_deadline())):
                 if fd in self.connections:
                     self.connections[fd].ready(events)
                 elif fd in self._datagrams:
@@ -112,10 +113,6 @@ class EchoServer:
     def discard(self, connection: EchoConnection) -> None:
         """The connection has ended, whoever ended it."""
         del self.connections[connection.fd]
-
-    def _timeout(self) -> float | None:
-        deadline = self._acceptor.next_deadline()
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 class EchoConnection:

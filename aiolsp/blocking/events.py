@@ -42,6 +42,7 @@ from collections.abc import Sequence
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.children import Children, TooManyChildren
 from aiolsp.linux.epoll_flags import flag_names
@@ -96,7 +97,7 @@ class EventsServer:
     def run(self) -> None:
         """Report events until a signal ends it."""
         while True:
-            for fd, events in self.poller.poll(self._timeout()):
+            for fd, events in self.poller.poll(seconds_until(self._acceptor.next_deadline())):
                 if fd == self._signals.fileno():
                     for number in self._signals.receive():
                         self.signal_received(number)
@@ -148,10 +149,6 @@ class EventsServer:
                 why = f"{len(self._children)} still run"
                 trace.event("<", "waitid", flags="WNOHANG", pid=pid, status=status, why=why)
             say(child_ended(pid, status))
-
-    def _timeout(self) -> float | None:
-        pause = self._acceptor.next_deadline()
-        return None if pause is None else max(0.0, pause - time.monotonic())
 
 
 class EventsConnection:

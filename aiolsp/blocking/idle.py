@@ -44,7 +44,7 @@ from collections.abc import Sequence
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import AlarmDriver
+from aiolsp.blocking.mechanisms.timers import AlarmDriver, seconds_until
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
@@ -95,7 +95,7 @@ class IdleServer:
     def run(self) -> None:
         """Serve until a signal other than SIGALRM comes."""
         while True:
-            for fd, events in self.poller.poll(self._timeout()):
+            for fd, events in self.poller.poll(seconds_until(self._acceptor.next_deadline())):
                 if fd == self._signals.fileno():
                     for number in self._signals.receive():
                         if number != signal.SIGALRM:
@@ -115,10 +115,6 @@ class IdleServer:
     def discard(self, connection: IdleConnection) -> None:
         """The connection has ended, whoever ended it."""
         self.connections.pop(connection.fd, None)
-
-    def _timeout(self) -> float | None:
-        pause = self._acceptor.next_deadline()
-        return None if pause is None else max(0.0, pause - time.monotonic())
 
 
 class IdleConnection:

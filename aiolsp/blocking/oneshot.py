@@ -68,6 +68,7 @@ from contextlib import contextmanager
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.mechanisms.threads import HalfSyncPool, QueueFull
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
@@ -129,7 +130,7 @@ class OneshotServer:
         """Serve until a signal comes."""
         self.poller.register(signals.fileno(), select.EPOLLIN)
         while True:
-            for fd, events in self.poller.poll(self._timeout()):
+            for fd, events in self.poller.poll(seconds_until(self._acceptor.next_deadline())):
                 if fd == signals.fileno():
                     if signals.receive():
                         return
@@ -160,10 +161,6 @@ class OneshotServer:
         """Print a line, from any thread, and whole."""
         with self._lock:
             say(line)
-
-    def _timeout(self) -> float | None:
-        pause = self._acceptor.next_deadline()
-        return None if pause is None else max(0.0, pause - time.monotonic())
 
 
 class OneshotConnection:

@@ -70,6 +70,7 @@ from typing import Literal, TypeAlias
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import UsageError, execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
@@ -114,7 +115,7 @@ class OobServer:
         """Serve until a signal other than SIGURG comes."""
         self.poller.register(signals.fileno(), select.EPOLLIN)
         while True:
-            for fd, events in self.poller.poll(self._timeout()):
+            for fd, events in self.poller.poll(seconds_until(self._acceptor.next_deadline())):
                 if fd == signals.fileno():
                     received = set(signals.receive())
                     if received - {signal.SIGURG}:
@@ -140,10 +141,6 @@ class OobServer:
     def discard(self, connection: OobConnection) -> None:
         """The connection has ended, whoever ended it."""
         self.connections.pop(connection.fd, None)
-
-    def _timeout(self) -> float | None:
-        pause = self._acceptor.next_deadline()
-        return None if pause is None else max(0.0, pause - time.monotonic())
 
 
 class OobConnection:

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import select
 import signal
@@ -37,6 +36,7 @@ from collections.abc import Iterable, Sequence
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.mechanisms.splicing import converse
+from aiolsp.blocking.mechanisms.timers import milliseconds_until
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.doorbell import Doorbells
 from aiolsp.linux.epoll_flags import flag_names
@@ -101,7 +101,7 @@ class ShmChatServer:
         """Serve until a signal comes."""
         self.poller.register(signals.fileno(), select.POLLIN)
         while True:
-            events = self.poller.poll(_milliseconds(self._acceptor.next_deadline()))
+            events = self.poller.poll(milliseconds_until(self._acceptor.next_deadline()))
             self._reap(events)
             for fd, _ in events:
                 if fd in self._acceptor:
@@ -346,7 +346,7 @@ class Member:
 
     def _timeout(self) -> int | None:
         closing = self._deadline if self._open else None
-        return _milliseconds(self._seat.next_deadline(), closing)
+        return milliseconds_until(self._seat.next_deadline(), closing)
 
 
 def _held(pid: int) -> PidFd:
@@ -357,12 +357,6 @@ def _held(pid: int) -> PidFd:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-
-
-def _milliseconds(*deadlines: float | None) -> int | None:
-    """How long poll may wait."""
-    first = min((deadline for deadline in deadlines if deadline is not None), default=None)
-    return None if first is None else math.ceil(max(0.0, first - time.monotonic()) * 1000)
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -54,6 +54,7 @@ from collections.abc import Sequence
 
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.blocking.mechanisms.triggering import Experiment
 from aiolsp.cli import UsageError, execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
@@ -113,7 +114,7 @@ class TriggerServer:
         self.poller.register(signals.fileno(), select.EPOLLIN)
         while True:
             self.counts.waits = (self.counts.waits or 0) + 1
-            for fd, events in self.poller.poll(self._timeout()):
+            for fd, events in self.poller.poll(seconds_until(self._acceptor.next_deadline())):
                 if fd == signals.fileno():
                     if signals.receive():
                         return
@@ -146,10 +147,6 @@ class TriggerServer:
         """The connection has ended, whoever ended it."""
         self.connections.pop(connection.fd, None)
         self.counts.add(connection.counts)
-
-    def _timeout(self) -> float | None:
-        pause = self._acceptor.next_deadline()
-        return None if pause is None else max(0.0, pause - time.monotonic())
 
 
 class TriggerConnection:

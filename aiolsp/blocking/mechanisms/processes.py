@@ -26,7 +26,6 @@ Parent: new -> enter -> (serving | reload)* -> run -> exit. Child: *serve* -> In
 from __future__ import annotations
 
 import logging
-import math
 import os
 import select
 import signal
@@ -40,6 +39,7 @@ from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.epoll import EpollWatcher
 from aiolsp.blocking.mechanisms.intake import Intake, Serve, live
 from aiolsp.blocking.mechanisms.signals import SelfPipe
+from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.linux.channel import CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
 from aiolsp.linux.forking import fork
 from aiolsp.linux.listener import Address, listen_again
@@ -181,9 +181,7 @@ class ProcessPool:
     # The loop
 
     def _turn(self, end: float | None = None) -> None:
-        deadlines = (end, self.plan.next_deadline(), self._acceptor.next_deadline(), self._retry)
-        first = min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
-        timeout = None if first == math.inf else max(0.0, first - time.monotonic())
+        timeout = seconds_until(end, self.plan.next_deadline(), self._acceptor.next_deadline(), self._retry)
         self._watcher.turn(timeout, self._acceptor)
         now = time.monotonic()
         self._acceptor.tick(now)

@@ -14,7 +14,7 @@ Consequence
     can do without signals.
 Decision
     `AlarmDriver` sets one alarm for the head of the list and moves it only when the head gets earlier; the program
-    calls `fire` when SIGALRM came out of its `SelfPipe`. `poll_timeout` is the other way; `PollDriver` is that with the
+    calls `fire` when SIGALRM came out of its `SelfPipe`. `seconds_until` is the other way; `PollDriver` is that with a
     list behind a lock, so that worker threads may move timers: one that comes due before the wait ends, ends the wait.
     If the wait was LATE, nothing fires before the next one, which ends at once: who is to be timed out may have spoken.
 Price
@@ -195,10 +195,16 @@ def _outcome(expired: list[Timer]) -> str:
     return "call what expired" if expired else "nothing is due: cancelled or postponed meanwhile"
 
 
-def poll_timeout(timers: SortedTimerList, now: float) -> float | None:
-    """Seconds that ``epoll.poll`` or ``select`` may wait until the first timer is due; None waits for ever.
+def seconds_until(*deadlines: float | None) -> float | None:
+    """Seconds that ``epoll.poll`` or ``select`` may wait: until the first of *deadlines*, in monotonic time, that is.
 
-    ``select.poll`` takes milliseconds: pass ``None if seconds is None else math.ceil(seconds * 1000)``.
+    None waits for ever, as there is no deadline; 0 does not wait.
     """
-    deadline = timers.next_deadline()
-    return None if deadline is None else max(0.0, deadline - now)
+    first = min((deadline for deadline in deadlines if deadline is not None), default=None)
+    return None if first is None else max(0.0, first - time.monotonic())
+
+
+def milliseconds_until(*deadlines: float | None) -> int | None:
+    """The same for ``poll.poll``, which counts in milliseconds: rounded up, or it would wake before the deadline."""
+    seconds = seconds_until(*deadlines)
+    return None if seconds is None else math.ceil(seconds * 1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import os
 import select
 import signal
@@ -19,7 +18,7 @@ import pytest
 from aiolsp.blocking.analyze import AnalyzeServer
 from aiolsp.blocking.cgisrv import CgiServer
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import LATE, AlarmDriver, PollDriver, poll_timeout
+from aiolsp.blocking.mechanisms.timers import LATE, AlarmDriver, PollDriver, milliseconds_until, seconds_until
 from aiolsp.sansio.timers import MOST, IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
 from harness import DEADLINE
@@ -132,23 +131,22 @@ def test_a_self_pipe_without_sigalrm_is_refused() -> None:
         AlarmDriver(pipe)
 
 
-def test_the_wait_ends_when_the_first_timer_is_due() -> None:
-    timers = SortedTimerList()
-    assert poll_timeout(timers, 5.0) is None
-    timers.add(Timer(7.5, time.monotonic))
-    assert poll_timeout(timers, 5.0) == 2.5
-    assert poll_timeout(timers, 9.0) == 0.0
+def test_the_wait_ends_at_the_first_deadline_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    assert seconds_until() is seconds_until(None, None) is milliseconds_until(None) is None
+    assert seconds_until(None, 7.5, 9.0) == 2.5 and milliseconds_until(9.0, 7.5) == 2500
+    assert milliseconds_until(5.000_1) == 1
+    assert seconds_until(9.0, 4.0) == milliseconds_until(4.0) == 0
 
 
 def test_a_wait_with_that_time_out_finds_the_timer_due() -> None:
     timers = SortedTimerList()
     timers.add(Timer(time.monotonic() + 0.0105, time.monotonic))
     with select.epoll() as epoll:
-        epoll.poll(poll_timeout(timers, time.monotonic()))
+        epoll.poll(seconds_until(timers.next_deadline()))
     assert len(timers.tick(time.monotonic())) == 1
     timers.add(Timer(time.monotonic() + 0.0105, time.monotonic))
-    seconds = poll_timeout(timers, time.monotonic())
-    select.poll().poll(None if seconds is None else math.ceil(seconds * 1000))
+    select.poll().poll(milliseconds_until(timers.next_deadline()))
     assert len(timers.tick(time.monotonic())) == 1
 
 
@@ -252,15 +250,12 @@ def test_however_many_are_due_the_alarm_comes_again_for_each_few_of_them(pipe: S
 def test_a_program_without_a_driver_looks_at_its_sockets_too_between_many_that_are_due() -> None:
     intake = Mock(next_deadline=lambda: None)
     with AnalyzeServer(port=0) as analyze, CgiServer(Mock(), Mock()) as cgi:
-        for timers, tick, timeout in (
-            (analyze.timers, analyze._tick, analyze._timeout),
-            (cgi.timers, partial(cgi._tick, intake), partial(cgi._timeout, intake)),
-        ):
+        for timers, tick in ((analyze.timers, analyze._tick), (cgi.timers, partial(cgi._tick, intake))):
             called: list[str] = []
             for _ in range(MOST + 1):
                 timers.add(Timer(0.0, partial(called.append, "")))
             tick()
-            assert len(called) == MOST and timeout() == 0
+            assert len(called) == MOST and seconds_until(timers.next_deadline()) == 0
 
 
 def test_what_is_due_after_a_wait_that_was_late_fires_after_the_next_one() -> None:
