@@ -122,7 +122,7 @@ class ShmChatServer:
             pid = fork([peer.fileno(), *self.bells.descriptors])
             if pid == 0:
                 self._become_member(slot, peer, address)
-            process = _held(pid)
+            process = PidFd.of_child(pid)
         except OSError as error:
             log.warning("no process for %s: %s", format_address(address), os.strerror(error.errno or 0).lower())
             self.slots.release(slot)
@@ -347,16 +347,6 @@ class Member:
     def _timeout(self) -> int | None:
         closing = self._deadline if self._open else None
         return milliseconds_until(self._seat.next_deadline(), closing)
-
-
-def _held(pid: int) -> PidFd:
-    """A pidfd for our child; one that cannot be held ends at once. Raises OSError."""
-    try:
-        return PidFd(pid)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -47,11 +47,7 @@ class Children:
         pid = os.posix_spawn(
             "/bin/sh", ["sh", "-c", f"exit {status:d}"], os.environ, setsigmask=(), setsigdef=(signal.SIGPIPE,)
         )
-        try:
-            self._running[pid] = PidFd(pid)
-        except OSError:
-            os.waitpid(pid, 0)  # no descriptor to hold it by: it ends at once
-            raise
+        self._running[pid] = PidFd.of_child(pid)
         return pid
 
     def reap(self) -> list[tuple[int, int]]:

@@ -31,6 +31,16 @@ class PidFd:
         self.pid = pid
         self._fd = os.pidfd_open(pid) if fd is None else fd
 
+    @classmethod
+    def of_child(cls, pid: int) -> PidFd:
+        """For a child of ours that nobody has reaped. Without a descriptor for it, it is killed: raises OSError."""
+        try:
+            return cls(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+
     def __enter__(self) -> PidFd:
         return self
 

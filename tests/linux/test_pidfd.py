@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -30,6 +31,19 @@ def waiting() -> Iterator[PidFd]:
             child.wait()
         except (ProcessLookupError, ChildProcessError):
             pass  # the test has reaped it
+
+
+def test_a_child_for_which_there_is_no_descriptor_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    pid = start("import signal; signal.pause()")
+    with PidFd.of_child(pid) as child:
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="Too many open files"):
+            patched.setattr(os, "pidfd_open", full)
+            PidFd.of_child(pid)
+        with pytest.raises(ChildProcessError):  # killed, and reaped
+            child.wait()
 
 
 def test_the_exit_status_is_returned_once() -> None:

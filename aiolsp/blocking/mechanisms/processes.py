@@ -216,7 +216,7 @@ class ProcessPool:
             pid = fork({theirs.fileno(), *self._shared, *(listener.fileno() for listener in listeners)})
             if pid == 0:
                 live(self._serve, Intake(theirs, listeners, worker.index, worker.generation, worker.place))
-            process = _held(pid)
+            process = PidFd.of_child(pid)
         except OSError as error:
             ours.close()
             self._not_forked(worker, error)
@@ -330,13 +330,3 @@ class ProcessPool:
         for group in self._listeners:
             for listener in group:
                 listener.close()
-
-
-def _held(pid: int) -> PidFd:
-    """Our child by its descriptor; without one it would be out of reach, so it ends. Raises OSError."""
-    try:
-        return PidFd(pid)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
