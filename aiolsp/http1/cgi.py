@@ -38,6 +38,8 @@ MAX_OUTPUT_FIELDS = 100
 MAX_LOCAL_REDIRECTS = 10
 """Local redirects that one request may lead through, as Apache's LimitInternalRecursion."""
 
+ENDLESS = ProtocolError(502, "the program's local redirects do not end")
+
 _SAFE_NAME = re.compile(rb"[a-z0-9-]+")
 
 _NOT_TOLD = frozenset(
@@ -95,6 +97,20 @@ class Ends(NamedTuple):
 
     local: tuple[str, int] | None
     peer: tuple[str, int] | None
+
+    @classmethod
+    def of(cls, local: object, peer: object) -> Ends:
+        """By the addresses that a socket gave, of any family."""
+        return cls(_host_and_port(local), _host_and_port(peer))
+
+
+def _host_and_port(address: object) -> tuple[str, int] | None:
+    return (address[0], address[1]) if isinstance(address, tuple) else None
+
+
+def end_of_program(status: int) -> bytes:
+    """How a program ended that did not end well, for the log; *status* -N is an end by signal N."""
+    return b"ended by signal %d" % -status if status < 0 else b"exit status %d" % status
 
 
 def meta_variables(request: Request, path: ScriptPath, ends: Ends, *, length: int, root: bytes) -> dict[bytes, bytes]:

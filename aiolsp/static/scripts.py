@@ -22,6 +22,14 @@ from aiolsp.static.policy import ScriptDirectoryError
 DIRECTORIES = (b"cgi-bin", b"htbin")
 """The directories whose files ``python -m http.server --cgi`` runs."""
 
+TOO_MANY = ProtocolError(503, "as many programs run as may")
+
+ANSWERED = b"killed: it answered, and did not end"
+"""What is remarked of a program that was silent for too long, but owed nothing any more."""
+
+DYING = 2.0
+"""Seconds that a closing server waits for programs that it killed; only one that is stuck in the kernel needs more."""
+
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 """No file has such a name but by accident, and a script that repeats its PATH_INFO in a field would send two."""
 

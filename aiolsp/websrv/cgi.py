@@ -29,9 +29,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiolsp.http1.cgi import (
+    ENDLESS,
     MAX_LOCAL_REDIRECTS,
     CgiHead,
     Ends,
@@ -39,6 +40,7 @@ from aiolsp.http1.cgi import (
     ResponseBody,
     ScriptPath,
     body_length,
+    end_of_program,
     redirected,
 )
 from aiolsp.http1.messages import ProtocolError, Request
@@ -47,16 +49,13 @@ from aiolsp.linux.places import Places
 from aiolsp.mechanisms.threads import in_thread
 from aiolsp.sansio.timers import IdleTimer
 from aiolsp.static.access_log import AccessLog, Remark
-from aiolsp.static.scripts import Launched, Scripts
+from aiolsp.static.scripts import ANSWERED, DYING, TOO_MANY, Launched, Scripts
 from aiolsp.tracing import trace
 from aiolsp.websrv.program import PIPE_SIZE, InputPipe, ProgramRun
 
 if TYPE_CHECKING:
     from aiolsp.websrv.connection import HttpConnection
     from aiolsp.websrv.service import Service
-
-DYING = 2.0
-"""Seconds that a closing server waits for programs that it killed; only one that is stuck in the kernel needs more."""
 
 
 class Gateway:
@@ -91,7 +90,7 @@ class Gateway:
         """Why no program answers *request*, for which there is no exchange; None if it means a file."""
         path = self.scripts.route(request.target)
         if isinstance(path, ScriptPath):
-            return ProtocolError(503, "as many programs run as may")
+            return TOO_MANY
         return path
 
     def enter(self, exchange: ProgramExchange) -> bool:
@@ -212,7 +211,7 @@ class ProgramExchange:
     # The program's start
 
     def _start(self, length: int) -> None:
-        ends = Ends(_end(self._connection.transport.get_extra_info("sockname")), _end(self._connection.peer))
+        ends = Ends.of(self._connection.transport.get_extra_info("sockname"), self._connection.peer)
         # Admitted already: it has one of the few places.
         job = self._service.pool.resume(self._gateway.scripts.start, self._path, self._request, ends, length)
         job.add_done_callback(self._started)
@@ -302,8 +301,7 @@ class ProgramExchange:
     def over(self, status: int) -> None:
         """All its output is here."""
         if status:
-            end = b"ended by signal %d" % -status if status < 0 else b"exit status %d" % status
-            self._gateway.remark(self._path, end)
+            self._gateway.remark(self._path, end_of_program(status))
         self._service.timers.cancel(self._timer)
         if self._local is not None:
             self._when_complete(self._follow)
@@ -322,13 +320,13 @@ class ProgramExchange:
         self._redirects += 1
         path = self._gateway.scripts.route(self._local)
         if self._redirects > MAX_LOCAL_REDIRECTS:
-            self._fail(ProtocolError(502, "the program's local redirects do not end"))
+            self._fail(ENDLESS)
         elif not isinstance(path, ScriptPath):
             self._over = True
             self._connection.release()
             self._service.answer_instead(self._connection, self._request)
         elif not self._gateway.enter(self):
-            self._fail(ProtocolError(503, "as many programs run as may"))
+            self._fail(TOO_MANY)
         else:
             self._path = path
             self._begin_run()
@@ -384,13 +382,8 @@ class ProgramExchange:
         if trace.on:
             trace.event("-", "timed out", why=f"kill {self._path.program!r}: {silence}")
         if self._run is not None and self._said_all:
-            self._gateway.remark(self._path, b"killed: it answered, and did not end")
+            self._gateway.remark(self._path, ANSWERED)
             self._run.kill()
             self.over(0)
         else:
             self._fail(ProtocolError(504, f"the program was {silence}"))
-
-
-def _end(address: Any) -> tuple[str, int] | None:
-    """One end of a connection, by the address that a socket gave."""
-    return (address[0], address[1]) if isinstance(address, tuple) else None

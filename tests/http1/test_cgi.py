@@ -17,6 +17,7 @@ from aiolsp.http1.cgi import (
     ResponseBody,
     ScriptPath,
     body_length,
+    end_of_program,
     meta_variables,
     redirected,
 )
@@ -339,3 +340,13 @@ def test_what_the_program_says_takes_the_place_of_what_every_answer_says() -> No
     assert said.render(b"D", b"") == (
         b"HTTP/1.1 200 OK\r\nServer: s\r\nx-frame-options: mine\r\nContent-Type: a/b\r\nDate: D"
     )
+
+
+def test_the_ends_of_a_connection_are_told_for_both_families_and_for_a_unix_socket_are_none() -> None:
+    both = Ends.of(("192.0.2.1", 8080), ("2001:db8::7", 40000, 0, 0))
+    assert both == Ends(("192.0.2.1", 8080), ("2001:db8::7", 40000))
+    assert Ends.of("/run/site.sock", "") == Ends.of(b"\0abstract", None) == Ends(None, None)
+
+
+def test_the_end_of_a_program_is_told_by_its_status_or_by_the_signal() -> None:
+    assert end_of_program(3) == b"exit status 3" and end_of_program(-9) == b"ended by signal 9"

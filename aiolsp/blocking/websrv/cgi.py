@@ -23,11 +23,12 @@ import select
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiolsp.blocking.mechanisms.threads import HalfSyncPool
 from aiolsp.blocking.websrv.program import PIPE_SIZE, ProgramRun
 from aiolsp.http1.cgi import (
+    ENDLESS,
     MAX_LOCAL_REDIRECTS,
     CgiHead,
     Ends,
@@ -35,6 +36,7 @@ from aiolsp.http1.cgi import (
     ResponseBody,
     ScriptPath,
     body_length,
+    end_of_program,
     redirected,
 )
 from aiolsp.http1.messages import Data, EndOfMessage, ProtocolError, Request
@@ -42,7 +44,7 @@ from aiolsp.http1.response import CONTINUE
 from aiolsp.linux.places import Places
 from aiolsp.static.access_log import AccessLog, Remark
 from aiolsp.static.phases import Phase
-from aiolsp.static.scripts import Scripts
+from aiolsp.static.scripts import ANSWERED, DYING, TOO_MANY, Scripts
 from aiolsp.tracing import trace
 
 if TYPE_CHECKING:
@@ -50,9 +52,6 @@ if TYPE_CHECKING:
     from aiolsp.blocking.websrv.service import Service
 
 log = logging.getLogger("aiolsp.websrv")
-
-DYING = 2.0
-"""Seconds that a closing server waits for programs that it killed; only one that is stuck in the kernel needs more."""
 
 
 class ProgramFault(Exception):
@@ -98,7 +97,7 @@ class Gateway:
         """Why no program answers *request*, for which there is no exchange; None if it means a file."""
         path = self.scripts.route(request.target)
         if isinstance(path, ScriptPath):
-            return ProtocolError(503, "as many programs run as may")
+            return TOO_MANY
         return path
 
     def enter(self, exchange: ProgramExchange) -> bool:
@@ -179,11 +178,11 @@ class ProgramExchange:
                 self._service.answer(self._connection, self._request, busy=False)
                 return
             self._path, self._head, length = path, OutputHead(), 0
-        raise ProgramFault(ProtocolError(502, "the program's local redirects do not end"))
+        raise ProgramFault(ENDLESS)
 
     def _run_program(self, length: int) -> None:
         """One program from its start to its end, and its output to the client."""
-        ends = Ends(_end(self._connection.local), _end(self._connection.peer))
+        ends = Ends.of(self._connection.local, self._connection.peer)
         launched = self._gateway.scripts.start(self._path, self._request, ends, length)
         if isinstance(launched, ProtocolError):
             raise ProgramFault(launched)
@@ -205,8 +204,7 @@ class ProgramExchange:
 
     def _end(self, status: int) -> None:
         if status:
-            end = b"ended by signal %d" % -status if status < 0 else b"exit status %d" % status
-            self._gateway.remark(self._path, end)
+            self._gateway.remark(self._path, end_of_program(status))
         if self._local is None and self._answer is None:
             raise ProgramFault(self._head.receive_eof())
         if self._answer is not None:
@@ -294,7 +292,7 @@ class ProgramExchange:
             raise ClientFault(ProtocolError(408, f"waited too long for {phase.value}"))
         if self._run is None or not self._said_all:
             raise ProgramFault(ProtocolError(504, f"the program was silent for {self._gateway.timeout:g} s"))
-        self._gateway.remark(self._path, b"killed: it answered, and did not end")
+        self._gateway.remark(self._path, ANSWERED)
         self._run.kill()
         self._excused = True
         self._since = time.monotonic()
@@ -361,8 +359,3 @@ class ProgramExchange:
         if self._answer is not None:
             raise ConnectionAbortedError(fault.reason)
         self._connection.refuse(fault._replace(to_head=self._request.method == b"HEAD"))
-
-
-def _end(address: Any) -> tuple[str, int] | None:
-    """One end of a connection, by the address that a socket gave."""
-    return (address[0], address[1]) if isinstance(address, tuple) else None
