@@ -55,15 +55,13 @@ from typing import cast
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.children import Children, TooManyChildren
 from aiolsp.linux.listener import format_address, listen
+from aiolsp.linux.signals import STOP
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.events import LONGEST_LINE, child_ended, child_wanted, line_came
 from aiolsp.sansio.lines import LineSplitter, LineStatus
 from aiolsp.tracing import trace
-
-STOP = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end the server."""
 
 SIGNALS = (signal.SIGHUP, signal.SIGCHLD, *STOP)
 """Signals that are events."""

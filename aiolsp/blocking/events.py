@@ -47,12 +47,10 @@ from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.children import Children, TooManyChildren
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
+from aiolsp.linux.signals import STOP
 from aiolsp.sansio.events import LONGEST_LINE, child_ended, child_wanted, line_came
 from aiolsp.sansio.lines import LineSplitter, LineStatus
 from aiolsp.tracing import trace
-
-STOP = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end the server."""
 
 SIGNALS = (signal.SIGHUP, signal.SIGCHLD, *STOP)
 """Signals that are events."""

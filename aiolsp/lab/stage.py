@@ -27,8 +27,8 @@ from aiolsp.lab import kernel
 from aiolsp.lab.actors import PATIENCE, Actor, Failed
 from aiolsp.lab.model import Record, Role, Usage
 from aiolsp.lab.tape import Collector, Tape
-from aiolsp.linux.interrupts import uninterrupted
 from aiolsp.linux.process_control import die_with_parent
+from aiolsp.linux.signals import uninterrupted
 
 START = 20.0
 """Seconds that a server has to come up: it imports, which takes a tenth of one unless others want the machine too."""

@@ -40,6 +40,7 @@ from dataclasses import dataclass
 from aiolsp.linux.channel import BIRTH, CONNECTION, DRAIN, LEAVING, READY, REFUSED, TAKEN, UNANSWERED, Channel
 from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.linux.signals import STOP
 from aiolsp.linux.zygote import Exited, Failed, Started, Zygote, ZygoteDied
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.intake import Serve, be_child
@@ -51,9 +52,6 @@ from aiolsp.sansio.pool import ACCEPT, Decision, Drain, Fork, Kill, PoolPlan, St
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.processes")
-
-STOP = (signal.SIGINT, signal.SIGTERM)
-
 
 BROKEN = "the process that forks was killed: the pool ends"
 

@@ -50,14 +50,9 @@ from typing import Any
 
 from aiolsp.linux.lifetime import handler_after
 from aiolsp.linux.pidfd import PidFd
+from aiolsp.linux.signals import STOP, checked
 from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
-
-UNCATCHABLE = frozenset({signal.SIGKILL, signal.SIGSTOP})
-"""What no process can handle (signal(7))."""
-
-STOP = frozenset({signal.SIGINT, signal.SIGTERM})
-"""What asks a program to end, and so must not be lost between two handlers."""
 
 
 @contextlib.contextmanager
@@ -125,8 +120,8 @@ class SignalReceiver(AsyncIterator[signal.Signals]):
         self._previous.clear()
         self._shared.clear()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        if not STOP & self._received:
-            for number in STOP & set(self._arrived):
+        if self._received.isdisjoint(STOP):
+            for number in set(self._arrived).intersection(STOP):
                 signal.raise_signal(number)
 
     async def __aenter__(self) -> SignalReceiver:
@@ -318,14 +313,3 @@ def _reap(child: PidFd) -> int:
     if trace.on:
         trace.event("<", "waitid", fd=child.fileno(), pid=child.pid, status=status, why="the child has ended")
     return status
-
-
-def checked(numbers: tuple[int, ...]) -> tuple[signal.Signals, ...]:
-    """The signals called *numbers*, each once. Raises ValueError for none, an unknown, or one that cannot be caught."""
-    if not numbers:
-        raise ValueError("name at least one signal")
-    kinds = tuple(dict.fromkeys(signal.Signals(number) for number in numbers))
-    for kind in kinds:
-        if kind in UNCATCHABLE:
-            raise ValueError(f"{kind.name} cannot be caught")
-    return kinds

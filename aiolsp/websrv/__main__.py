@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiolsp.cli import execute
-from aiolsp.linux.interrupts import stop_signals
+from aiolsp.linux.signals import stop_signals
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.signals import SignalReceiver, signals_held
 from aiolsp.websettings import (

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from aiolsp.linux.interrupts import stop_signals
 from aiolsp.linux.lifetime import handler_after
+from aiolsp.linux.signals import stop_signals
 
 
 @contextmanager

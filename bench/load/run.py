@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic_ns
 
-from aiolsp.linux.interrupts import stop_signals
+from aiolsp.linux.signals import stop_signals
 from aiolsp.mechanisms.signals import signals_held
 from load.client import Client
 from load.dispatch import Dispatcher

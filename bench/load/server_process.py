@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
-from aiolsp.linux.interrupts import uninterrupted
+from aiolsp.linux.signals import uninterrupted
 
 PATIENCE = 15
 """Seconds a server may take to be ready, and to stop."""

@@ -45,14 +45,13 @@ from aiolsp.linux.forking import fork
 from aiolsp.linux.listener import Address, listen_again
 from aiolsp.linux.pidfd import PidFd
 from aiolsp.linux.process_control import Orphans
+from aiolsp.linux.signals import STOP
 from aiolsp.sansio.handing import AGAIN, Handing
 from aiolsp.sansio.pool import ACCEPT, Decision, Drain, Fork, Kill, PoolPlan, State, Worker
 from aiolsp.sansio.stopping import ECHO
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.processes")
-
-STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(eq=False, slots=True)

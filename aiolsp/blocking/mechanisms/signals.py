@@ -34,13 +34,8 @@ from types import FrameType
 from typing import Any
 
 from aiolsp.linux.lifetime import handler_after
+from aiolsp.linux.signals import STOP, checked
 from aiolsp.tracing import trace
-
-UNCATCHABLE = frozenset({signal.SIGKILL, signal.SIGSTOP})
-"""What no process can handle (signal(7))."""
-
-STOP = frozenset({signal.SIGINT, signal.SIGTERM})
-"""What asks a program to end, and so must not be lost between two handlers."""
 
 
 class SelfPipe:
@@ -78,8 +73,8 @@ class SelfPipe:
                 signal.signal(number, handler_after(number, handler))
         signal.set_wakeup_fd(self._previous_fd)
         self._close()
-        if not STOP & self._received:
-            for number in STOP & set(self._arrived):
+        if self._received.isdisjoint(STOP):
+            for number in set(self._arrived).intersection(STOP):
                 signal.raise_signal(number)
 
     def fileno(self) -> int:
@@ -120,14 +115,3 @@ class SelfPipe:
     def _close(self) -> None:
         self._reader.close()
         self._writer.close()
-
-
-def checked(numbers: tuple[int, ...]) -> tuple[signal.Signals, ...]:
-    """The signals called *numbers*, each once. Raises ValueError for none, an unknown, or one that cannot be caught."""
-    if not numbers:
-        raise ValueError("name at least one signal")
-    kinds = tuple(dict.fromkeys(signal.Signals(number) for number in numbers))
-    for kind in kinds:
-        if kind in UNCATCHABLE:
-            raise ValueError(f"{kind.name} cannot be caught")
-    return kinds

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.websrv.server import WebServer
 from aiolsp.cli import execute
-from aiolsp.linux.interrupts import stop_signals
+from aiolsp.linux.signals import stop_signals
 from aiolsp.websettings import (
     Listening,
     Settings,

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Protocol, TypeAlias
 
 from aiolsp.linux.epoll_flags import flag_names
+from aiolsp.linux.signals import STOP
 from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
 from aiolsp.tracing import trace
@@ -27,8 +28,6 @@ Ready: TypeAlias = Callable[[int, int], object]
 
 Begin: TypeAlias = "Callable[[Driver], object]"
 """Sets a server up on its driver."""
-
-STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 class Driver(Protocol):

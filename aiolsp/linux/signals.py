@@ -1,4 +1,4 @@
-"""What asks a process to stop (signal(7)), and how to have it wait while something is made or removed.
+"""Which signals ask a process to stop (signal(7)), and how to have them wait while something is made or removed.
 
 Facts (tried on this kernel)
     - Python acts on a signal between any two of its steps: also between a system call that has made something, and the
@@ -19,11 +19,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+UNCATCHABLE = frozenset({signal.SIGKILL, signal.SIGSTOP})
+"""What no process can handle (signal(7))."""
+
+STOP = (signal.SIGINT, signal.SIGTERM)
+"""What asks a program to end, and so must not be lost between two handlers."""
+
+
+def checked(numbers: tuple[int, ...]) -> tuple[signal.Signals, ...]:
+    """The signals called *numbers*, each once. Raises ValueError for none, an unknown, or one that cannot be caught."""
+    if not numbers:
+        raise ValueError("name at least one signal")
+    kinds = tuple(dict.fromkeys(signal.Signals(number) for number in numbers))
+    for kind in kinds:
+        if kind in UNCATCHABLE:
+            raise ValueError(f"{kind.name} cannot be caught")
+    return kinds
+
 
 def stop_signals() -> tuple[signal.Signals, ...]:
     """What asks a process to finish and end, as a terminal that hangs up does, unless that is ignored (nohup(1))."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return STOP if ignored else (*STOP, signal.SIGHUP)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiolsp.linux.interrupts import stop_signals, uninterrupted
+from aiolsp.linux.signals import stop_signals, uninterrupted
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
