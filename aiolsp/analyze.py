@@ -54,7 +54,7 @@ from pathlib import Path
 from typing import cast
 
 from aiolsp.cli import execute, program_parser, ready, say
-from aiolsp.http1.analysis import RequestAnalysis
+from aiolsp.http1.analysis import LINGER, PAUSE, REQUEST, RequestAnalysis, checked, pieces
 from aiolsp.linux.listener import format_address, listen
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.server import StreamServer
@@ -62,15 +62,6 @@ from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.timers import Timer
 from aiolsp.tracing import trace
-
-LINGER = 2.0
-"""Seconds that a peer has to close after its answer; nginx's lingering_timeout is 5 s."""
-
-PAUSE = 0.01
-"""Seconds between the pieces of ``--split``: without a pause the kernel would hand several over as one."""
-
-REQUEST = b"GET /index.html HTTP/1.1\r\nHost: example.com\r\nAccept: text/html\r\n\r\n"
-"""What the client sends if it is not told otherwise."""
 
 
 class AnalyzeServer(StreamServer["AnalyzeConnection"]):
@@ -176,19 +167,6 @@ class AnalyzeClient:
 def loaded(path: str | None) -> bytes:
     """The request in the file *path*, or the good one. Raises OSError."""
     return REQUEST if path is None else Path(path).read_bytes()
-
-
-def pieces(request: bytes, split: int | None) -> list[bytes]:
-    """The request in pieces of *split* bytes, or whole."""
-    size = split or max(1, len(request))
-    return [request[start : start + size] for start in range(0, len(request), size)]
-
-
-def checked(answer: bytes) -> str:
-    """The answer as text. Raises ConnectionError if there is none."""
-    if not answer:
-        raise ConnectionError("the server closed without an answer")
-    return answer.decode("ascii", "backslashreplace").rstrip("\n")
 
 
 async def serve(options: argparse.Namespace) -> None:

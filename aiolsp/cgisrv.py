@@ -50,6 +50,7 @@ from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.threads import HalfSyncPool
 from aiolsp.sansio.programs import (
+    FRESH,
     NO_PROGRAM,
     NOT_EXECUTABLE,
     NOT_STARTED,
@@ -67,9 +68,6 @@ log = logging.getLogger("aiolsp.cgisrv")
 
 READ_SIZE = 64 * 1024
 """Bytes of one read of the client."""
-
-FRESH = 0.5
-"""Seconds that a connection without a request has when its process ends: the request may be on its way."""
 
 STARTERS = 2
 """Threads that fork and exec: the system does it one by one anyway."""

@@ -55,13 +55,10 @@ from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.mechanisms.splicing import converse
-from aiolsp.sansio.chat import ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
+from aiolsp.sansio.chat import GRACE, ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.chat")
-
-GRACE = 1.0
-"""Seconds that members have at the end to take what is on its way to them."""
 
 
 class ChatServer(StreamServer["ChatConnection"]):

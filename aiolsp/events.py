@@ -59,15 +59,12 @@ from aiolsp.linux.signals import STOP
 from aiolsp.mechanisms.loop import run
 from aiolsp.mechanisms.server import StreamServer
 from aiolsp.mechanisms.signals import SignalReceiver
-from aiolsp.sansio.events import LONGEST_LINE, child_ended, child_wanted, line_came
+from aiolsp.sansio.events import LONGEST_LINE, MAX_CHILDREN, child_ended, child_wanted, line_came
 from aiolsp.sansio.lines import LineSplitter, LineStatus
 from aiolsp.tracing import trace
 
 SIGNALS = (signal.SIGHUP, signal.SIGCHLD, *STOP)
 """Signals that are events."""
-
-MAX_CHILDREN = 32
-"""Children at once: a peer may ask for as many as it likes."""
 
 
 class EventsServer(StreamServer["EventsConnection"]):

@@ -46,7 +46,7 @@ from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.signals import SelfPipe
 from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import execute, program_parser, ready, say
-from aiolsp.http1.analysis import RequestAnalysis
+from aiolsp.http1.analysis import LINGER, PAUSE, REQUEST, RequestAnalysis, checked, pieces
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
 from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
@@ -54,15 +54,6 @@ from aiolsp.tracing import trace
 
 READ_SIZE = 64 * 1024
 """Bytes of one recv."""
-
-LINGER = 2.0
-"""Seconds that a peer has to close after its answer; nginx's lingering_timeout is 5 s."""
-
-PAUSE = 0.01
-"""Seconds between the pieces of ``--split``: without a pause the kernel would hand several over as one."""
-
-REQUEST = b"GET /index.html HTTP/1.1\r\nHost: example.com\r\nAccept: text/html\r\n\r\n"
-"""What the client sends if it is not told otherwise."""
 
 
 class AnalyzeServer:
@@ -212,19 +203,6 @@ class AnalyzeClient:
 def loaded(path: str | None) -> bytes:
     """The request in the file *path*, or the good one. Raises OSError."""
     return REQUEST if path is None else Path(path).read_bytes()
-
-
-def pieces(request: bytes, split: int | None) -> list[bytes]:
-    """The request in pieces of *split* bytes, or whole."""
-    size = split or max(1, len(request))
-    return [request[start : start + size] for start in range(0, len(request), size)]
-
-
-def checked(answer: bytes) -> str:
-    """The answer as text. Raises ConnectionError if there is none."""
-    if not answer:
-        raise ConnectionError("the server closed without an answer")
-    return answer.decode("ascii", "backslashreplace").rstrip("\n")
 
 
 def serve(options: argparse.Namespace) -> None:

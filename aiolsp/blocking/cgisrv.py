@@ -38,6 +38,7 @@ from aiolsp.linux.listener import Address, format_address, listen
 from aiolsp.linux.places import Places
 from aiolsp.linux.programs import ProgramDirectory, RunningProgram
 from aiolsp.sansio.programs import (
+    FRESH,
     NO_PROGRAM,
     NOT_EXECUTABLE,
     NOT_STARTED,
@@ -55,9 +56,6 @@ from aiolsp.tracing import trace
 log = logging.getLogger("aiolsp.cgisrv")
 
 READ_SIZE = 64 * 1024
-
-FRESH = 0.5
-"""Seconds that a connection without a request has when its process ends: the request may be on its way."""
 
 
 class CgiServer:

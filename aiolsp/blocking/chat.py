@@ -53,16 +53,13 @@ from aiolsp.blocking.mechanisms.timers import milliseconds_until
 from aiolsp.cli import execute, program_parser, ready
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
-from aiolsp.sansio.chat import ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
+from aiolsp.sansio.chat import GRACE, ChatRoom, Decision, Deliver, Drop, Pause, Reject, Resume
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.chat")
 
 READ_SIZE = 64 * 1024
 """Bytes of one recv: a turn of the room at most."""
-
-GRACE = 1.0
-"""Seconds that members have at the end to take what is on its way to them."""
 
 GATHER = 64
 """Pieces of one sendmsg; the kernel takes up to IOV_MAX, 1,024."""

@@ -48,15 +48,12 @@ from aiolsp.linux.children import Children, TooManyChildren
 from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.linux.listener import Address, format_address, listen
 from aiolsp.linux.signals import STOP
-from aiolsp.sansio.events import LONGEST_LINE, child_ended, child_wanted, line_came
+from aiolsp.sansio.events import LONGEST_LINE, MAX_CHILDREN, child_ended, child_wanted, line_came
 from aiolsp.sansio.lines import LineSplitter, LineStatus
 from aiolsp.tracing import trace
 
 SIGNALS = (signal.SIGHUP, signal.SIGCHLD, *STOP)
 """Signals that are events."""
-
-MAX_CHILDREN = 32
-"""Children at once: a peer may ask for as many as it likes."""
 
 READ_SIZE = 64 * 1024
 """Bytes of one recv."""

@@ -4,7 +4,8 @@ Book p. 137, listing 8-3: parse_content over parse_line, and the two answers of 
 Calling sequence: feed* -> receive_eof, until `answer` is there; each gives the lines to print.
 
 The parser tells an observer of each line of a head: the state that it was read in, and what the line machine said of
-it. A line can be OK there and wrong to the machine above: only the verdict has the reason.
+it. A line can be OK there and wrong to the machine above: only the verdict has the reason. The client's part is what
+it sends, in which pieces, and how it takes the answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ from aiolsp.sansio.lines import LineStatus
 
 CORRECT = b"I get a correct result\n"
 WRONG = b"Something wrong\n"
+
+LINGER = 2.0
+"""Seconds that a peer has to close after its answer; nginx's lingering_timeout is 5 s."""
+
+PAUSE = 0.01
+"""Seconds between the pieces of ``--split``: without a pause the kernel would hand several over as one."""
+
+REQUEST = b"GET /index.html HTTP/1.1\r\nHost: example.com\r\nAccept: text/html\r\n\r\n"
+"""What the client sends if it is not told otherwise."""
 
 SHOWN = 64
 """Bytes of a line that are printed: a screen has 80 columns, a head up to 32 KiB."""
@@ -72,6 +82,19 @@ class RequestAnalysis:
     def _conclude(self, answer: bytes, verdict: str) -> None:
         self.answer = answer
         self._report.append(verdict)
+
+
+def pieces(request: bytes, split: int | None) -> list[bytes]:
+    """The request in pieces of *split* bytes, or whole."""
+    size = split or max(1, len(request))
+    return [request[start : start + size] for start in range(0, len(request), size)]
+
+
+def checked(answer: bytes) -> str:
+    """The answer as text. Raises ConnectionError if there is none."""
+    if not answer:
+        raise ConnectionError("the server closed without an answer")
+    return answer.decode("ascii", "backslashreplace").rstrip("\n")
 
 
 def _summary(request: Request) -> str:

@@ -42,6 +42,9 @@ TURN_LIMIT = 64 * 1024
 FLOOD = 4 * 1024
 """Bytes said at once that no person types: four lines of full length."""
 
+GRACE = 1.0
+"""Seconds that members have at the end to take what is on its way to them."""
+
 PATIENCE = 1.0
 """Seconds that a member may stay over the high-water mark: far more than a busy machine leaves a process waiting."""
 

@@ -10,6 +10,9 @@ import re
 LONGEST_LINE = 1023
 """Bytes of a line that are one event; what is longer is several. The book's buffers have 1,024 bytes and a NUL."""
 
+MAX_CHILDREN = 32
+"""Children at once: a peer may ask for as many as it likes."""
+
 SHOWN = 60
 """Bytes of a line that are printed: a screen has 80 columns."""
 

@@ -14,6 +14,9 @@ from aiolsp.sansio.lines import LineSplitter, LineStatus
 LONGEST_NAME = 255
 """Bytes of a file name that any file system of Linux takes (NAME_MAX)."""
 
+FRESH = 0.5
+"""Seconds that a connection without a request has when its process ends: the request may be on its way."""
+
 _NAME = re.compile(rb"[^\x00-\x1f\x7f/]+")
 """A plain name without control characters: it is printed in the log."""
 

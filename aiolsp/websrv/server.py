@@ -10,14 +10,12 @@ from functools import partial
 from aiolsp.linux.listener import Address
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.sansio.timers import MOST
+from aiolsp.static.ending import FRESH
 from aiolsp.tracing import trace
 from aiolsp.websettings import Settings
 from aiolsp.website import close_root, leave, listen_at, open_root, url_of
 from aiolsp.websrv.connection import accepted
 from aiolsp.websrv.service import Service
-
-FRESH = 0.5
-"""Seconds that a stopping server gives a connection on which nothing has come yet: its request may be on its way."""
 
 
 class WebServer:

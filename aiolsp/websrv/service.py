@@ -18,6 +18,7 @@ from aiolsp.mechanisms.threads import HalfSyncPool, in_thread
 from aiolsp.mechanisms.timers import TimerDriver
 from aiolsp.sansio.crowd import Crowd
 from aiolsp.static.answer import DECIDING, Answer
+from aiolsp.static.ending import STUCK
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer
 from aiolsp.static.resource import DocumentRoot
 from aiolsp.static.shared import Shared, unshared
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from aiolsp.websrv.cgi import Gateway
     from aiolsp.websrv.connection import HttpConnection
     from aiolsp.websrv.exchange import Exchange
-
-STUCK = 0.5
-"""Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
 
 
 class Service:

@@ -36,6 +36,7 @@ from aiolsp.mechanisms.signals import SignalReceiver
 from aiolsp.sansio.pool import Worker
 from aiolsp.static import access_log, pages
 from aiolsp.static.commons import Commons
+from aiolsp.static.ending import END
 from aiolsp.static.policy import ScriptDirectoryError
 from aiolsp.websettings import Settings
 from aiolsp.website import open_root
@@ -45,9 +46,6 @@ from aiolsp.websrv.server import finish
 from aiolsp.websrv.service import Service
 
 log = logging.getLogger("aiolsp.websrv")
-
-END = 2.0
-"""Seconds on top of the grace before a worker is killed: it cuts what is left by itself then, and writes its log."""
 
 _BEFORE_THE_FORK = (access_log, cgi, pages)
 """What some settings ask for (service.py): a worker that comes later shares these modules, and of this version."""

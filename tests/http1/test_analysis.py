@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiolsp.http1.analysis import CORRECT, SHOWN, WRONG, RequestAnalysis
+from aiolsp.http1.analysis import CORRECT, REQUEST, SHOWN, WRONG, RequestAnalysis, checked, pieces
 from aiolsp.http1.limits import Limits
 from ambiguous import TAKEN
 from refused import REFUSED
@@ -113,3 +113,20 @@ def test_garbage_is_reported_in_printable_lines(pieces: list[bytes]) -> None:
     report = [line for piece in pieces for line in analysis.feed(piece)] + analysis.receive_eof()
     assert all(line.isprintable() for line in report)
     assert analysis.answer in (None, CORRECT, WRONG)
+
+
+def test_what_the_client_sends_if_it_is_not_told_otherwise_is_correct_in_any_pieces() -> None:
+    for split in (None, 1, 7, len(REQUEST), 1000):
+        analysis, sent = RequestAnalysis(), pieces(REQUEST, split)
+        assert b"".join(sent) == REQUEST and max(map(len, sent)) == min(split or 1000, len(REQUEST))
+        for piece in sent:
+            analysis.feed(piece)
+        assert analysis.answer == CORRECT
+    assert pieces(b"", None) == pieces(b"", 3) == []
+
+
+def test_an_answer_is_text_and_none_is_an_error() -> None:
+    assert checked(CORRECT) == "I get a correct result"
+    assert checked(b"\xff\n") == "\\xff"
+    with pytest.raises(ConnectionError, match="without an answer"):
+        checked(b"")

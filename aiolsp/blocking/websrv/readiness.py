@@ -32,13 +32,11 @@ from collections.abc import Callable
 from aiolsp.blocking.mechanisms.acceptor import Acceptor
 from aiolsp.blocking.mechanisms.intake import Intake
 from aiolsp.blocking.websrv.connection import HttpConnection
-from aiolsp.blocking.websrv.service import STUCK, Service
+from aiolsp.blocking.websrv.service import Service
 from aiolsp.linux.listener import Address
 from aiolsp.sansio.timers import MOST
+from aiolsp.static.ending import FRESH, STUCK
 from aiolsp.tracing import trace
-
-FRESH = 0.5
-"""Seconds that a stopping server gives a connection on which nothing has come yet: its request may be on its way."""
 
 
 class ReadinessLoop:

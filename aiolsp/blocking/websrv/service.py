@@ -23,6 +23,7 @@ from aiolsp.linux.epoll_flags import flag_names
 from aiolsp.sansio.crowd import Crowd
 from aiolsp.sansio.metrics import Metrics
 from aiolsp.static.answer import Answer, respond
+from aiolsp.static.ending import STUCK
 from aiolsp.static.methods import answer_without_file, asks_for_file, error_answer
 from aiolsp.static.representation import Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from aiolsp.static.scripts import Scripts
 
 log = logging.getLogger("aiolsp.websrv")
-
-STUCK = 0.5
-"""Seconds that a closing server waits for threads: all are idle then, but those that a broken disk holds."""
 
 SMALL = 64 * 1024
 """Bytes of a file that is read, and sent in one piece with its head; larger ones go by sendfile(2)."""
