@@ -67,10 +67,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from aiolsp.cli import execute, program_parser, ready, say
+from aiolsp.linux.held_socket import HeldSocket
 from aiolsp.linux.listener import Address, format_address, listen
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.epoll import EpollWatcher
@@ -80,12 +80,6 @@ from aiolsp.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.oneshot")
-
-READ_SIZE = 64 * 1024
-"""Bytes of one recv."""
-
-SHOWN = 64
-"""Bytes of one read that are printed; the rest is only counted."""
 
 WAITING = 1000
 """Sockets that may wait for a worker; one more is closed, rather than let the queue grow."""
@@ -164,18 +158,13 @@ class OneshotConnection:
     """
 
     def __init__(self, server: OneshotServer, peer: socket.socket, address: Address) -> None:
-        self.holders: list[str] = []
-        """Names of the threads that are on the socket."""
-        self.most = 0
-        """Threads that were on the socket at one time, at most."""
-        self.received = 0
         self._server = server
         self._socket = peer
         self._jobs = 0
         self._ended = ""
-        self._lock = threading.Lock()
         self.fd = peer.fileno()
         self.peer = format_address(address)
+        self._held = HeldSocket(server, peer, self.peer)
 
     def ready(self, fd: int, events: int) -> None:
         """Something came: give the socket to a worker."""
@@ -191,9 +180,7 @@ class OneshotConnection:
 
     def work(self) -> None:
         """On a worker: read until nothing more came for a while, then have the socket reported again."""
-        name = threading.current_thread().name
-        with self._held(name), trace.span(f"{self.peer} held", fd=self.fd):
-            ending = self._read_on(name)
+        ending = self._held.read_on()
         if ending:
             self._ended = ending
         elif not self._server.broken and not self._server.stopping:
@@ -207,8 +194,9 @@ class OneshotConnection:
         self._socket.close()
         if trace.on:
             trace.event("x", "close", fd=self.fd, why=why)
-        threads = "1 thread" if self.most <= 1 else f"{self.most} threads"
-        self._server.tell(f"{self.peer} {why} after {self.received} bytes, at most {threads} at a time")
+        most = self._held.most
+        threads = "1 thread" if most <= 1 else f"{most} threads"
+        self._server.tell(f"{self.peer} {why} after {self._held.received} bytes, at most {threads} at a time")
 
     def _done(self, job: asyncio.Future[None]) -> None:
         self._jobs -= 1
@@ -219,63 +207,6 @@ class OneshotConnection:
     def _close_if_free(self) -> None:
         if self._ended and not self._jobs:
             self.close(self._ended)
-
-    @contextmanager
-    def _held(self, name: str) -> Iterator[None]:
-        with self._lock:
-            self.holders.append(name)
-            self.most = max(self.most, len(self.holders))
-            told = f"{' and '.join(self.holders)} have the socket at the same time"
-            self._server.tell(f"{self.peer} {told if len(self.holders) > 1 else f'{name} has the socket'}")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.holders.remove(name)
-
-    def _read_on(self, name: str) -> str:
-        """Read until nothing more came in a wait; why the connection has ended, or nothing if it has not."""
-        waited = False
-        while not self._server.stopping:
-            try:
-                data = self._socket.recv(READ_SIZE)
-            except BlockingIOError:
-                if waited:
-                    self._let_go(name)
-                    break
-                self._wait()
-                waited = True
-                continue
-            except OSError as error:
-                return (error.strerror or "broken").lower()
-            if not data:
-                if trace.on:
-                    trace.event("<", "recv", fd=self.fd, size=0, why="end of stream")
-                return "end of stream"
-            self._take(name, data)
-            waited = False
-        return ""
-
-    def _take(self, name: str, data: bytes) -> None:
-        if trace.on:
-            trace.event("<", "recv", fd=self.fd, size=len(data), why="read until EAGAIN")
-        with self._lock:
-            self.received += len(data)
-        self._server.tell(f"{self.peer} {name} read {len(data)} bytes {data[:SHOWN]!r}")
-
-    def _wait(self) -> None:
-        """Give more bytes time to come; the end of the stream and the server's stop end the wait at once."""
-        if trace.on:
-            trace.event("=", "recv EAGAIN", fd=self.fd, why=f"wait {self._server.wait:g} s for more")
-        waiting = select.poll()
-        waiting.register(self.fd, select.POLLRDHUP)
-        waiting.register(self._server.stop, select.POLLIN)
-        waiting.poll(self._server.wait * 1000)
-
-    def _let_go(self, name: str) -> None:
-        if trace.on:
-            trace.event("-", "recv EAGAIN", fd=self.fd, why="read later: nothing came, let the socket go")
-        self._server.tell(f"{self.peer} {name} lets the socket go, silent for {self._server.wait:g} s")
 
 
 class OneshotClient:
