@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiolsp.linux.interrupts import uninterrupted
+from aiolsp.linux.signals import uninterrupted
 
 
 @contextmanager
