@@ -44,6 +44,9 @@ from operator import attrgetter
 MOST = 64
 """Timers that a driver calls at a time before it has others go on, if each closes a connection in 0.05 ms: 3 ms."""
 
+ASKED = 16
+"""Timers that are put back, in 1.5 to 3 us each, in the time that one takes to be called."""
+
 SLOTS = 64
 """Slots of a second: among 8,000 timers of one second a search passes 60, and 4,000 if the second were the slot."""
 
@@ -153,11 +156,14 @@ class SortedTimerList:
         """Take out and return the timers whose deadline is *now* or before, earliest first; the caller calls them.
 
         No more than *most* of them: the others stay, and are due. A timer whose owner was active since is put back at
-        its later deadline and not returned.
+        its later deadline and not returned; so are no more than ASKED for each of *most*.
         """
+        asked = ASKED * most
         expired: list[Timer] = []
         postponed: list[Timer] = []
         while (timer := self._head) is not None and timer.deadline <= now and len(expired) < most:
+            if len(postponed) >= asked:
+                break
             due = timer.due()
             self._unlink(timer)
             if due > now:

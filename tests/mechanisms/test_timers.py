@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from aiolsp.mechanisms.timers import SLACK, TimerDriver
-from aiolsp.sansio.timers import MOST, IdleTimer, SortedTimerList, Timer
+from aiolsp.sansio.timers import ASKED, MOST, IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
 from harness import DEADLINE
 
@@ -257,6 +257,43 @@ def test_however_many_are_due_the_loop_looks_at_its_sockets_between_them(loop_fa
     assert fired == list(range(count))
     seen = [number for number in seen if number] + [count]
     assert all(later - earlier <= 2 * MOST for earlier, later in zip([0, *seen], seen, strict=False))
+
+
+@pytest.mark.parametrize("resolution", [0.0, 0.02])
+def test_however_many_are_put_back_all_are_and_the_loop_looks_at_its_sockets_between_them(
+    loop_factory: Factory, resolution: float
+) -> None:
+    count = 3 * ASKED * MOST
+    asked: list[int] = []
+    turns: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def turn() -> None:
+            turns.append(len(asked))
+            if not done.done():
+                loop.call_soon(turn)
+
+        with TimerDriver(resolution=resolution) as driver:
+            now = driver.time()
+
+            def later(number: int) -> float:
+                asked.append(number)
+                return now + 100
+
+            for number in range(count):
+                driver.add(IdleTimer(now + 0.01, lambda: None, lambda number=number: later(number)))  # type: ignore[misc]
+            driver.add(Timer(now + 0.01, lambda: done.set_result(None)))
+            loop.call_soon(turn)
+            async with asyncio.timeout(DEADLINE):
+                await done
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    assert asked == list(range(count))
+    assert all(later - earlier <= ASKED * MOST for earlier, later in zip(turns, turns[1:], strict=False))
 
 
 def test_the_trace_says_armed_moved_fired_and_how_late(by_hand: CountingLoop) -> None:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aiolsp.sansio.timers import SLOTS, IdleTimer, SortedTimerList, Timer
+from aiolsp.sansio.timers import ASKED, SLOTS, IdleTimer, SortedTimerList, Timer
 
 SECONDS = st.integers(0, 20).map(float) | st.floats(0, 2, width=16)
 
@@ -175,6 +175,25 @@ def test_of_those_that_are_due_no_more_than_most_are_taken_out() -> None:
         timers.add(timer)
     assert timers.tick(0.75, 3) == due[:3] and timers.next_deadline() == 0.3
     assert timers.tick(0.75, 100) == due[3:8] and linked(timers) == due[8:]
+
+
+def test_of_those_that_are_put_back_no_more_than_a_multiple_of_most_are_asked_at_once() -> None:
+    timers = SortedTimerList()
+    asked: list[int] = []
+
+    def later(number: int) -> float:
+        asked.append(number)
+        return 10.0 - number / 100
+
+    for number in range(5 * ASKED):
+        timers.add(IdleTimer(number / 1000, nothing, lambda number=number: later(number)))  # type: ignore[misc]
+    rounds = 0
+    while (timers.next_deadline() or 0.0) <= 1.0:
+        assert timers.tick(1.0, 2) == []
+        rounds += 1
+        assert len(asked) <= 2 * ASKED * rounds
+    assert (rounds, asked) == (3, list(range(5 * ASKED)))
+    assert len(linked(timers)) == 5 * ASKED
 
 
 def test_a_timer_is_due_at_its_deadline_and_not_before() -> None:
