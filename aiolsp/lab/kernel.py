@@ -15,7 +15,7 @@ def read(pid: int) -> Usage:
     for member in pids:
         with suppress(OSError):
             for tid in os.listdir(f"/proc/{member}/task"):
-                with open(f"/proc/{member}/task/{tid}/status") as status:
+                with open(f"/proc/{member}/task/{tid}/status", encoding="latin-1") as status:
                     sleeps += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches"))
                 threads += 1
     return Usage(sleeps, threads, len(pids))
@@ -32,7 +32,7 @@ def family(pid: int) -> list[int]:
     for member in found:
         with suppress(OSError):
             for tid in os.listdir(f"/proc/{member}/task"):
-                with open(f"/proc/{member}/task/{tid}/children") as children:
+                with open(f"/proc/{member}/task/{tid}/children", encoding="ascii") as children:
                     found += [int(child) for child in children.read().split()]
     return found
 
@@ -40,7 +40,7 @@ def family(pid: int) -> list[int]:
 def state(pid: int) -> str:
     """The letter of a process's state, ``Z`` for one that is dead and not reaped; empty if there is none."""
     try:
-        with open(f"/proc/{pid}/stat") as stat:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
             return stat.read().rpartition(")")[2].split()[0]
     except OSError:
         return ""

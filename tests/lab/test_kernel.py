@@ -37,3 +37,12 @@ def test_a_child_that_nobody_has_reaped_is_a_zombie() -> None:
 def test_sleeps_are_counted_from_the_first_reading() -> None:
     assert since(Usage(10, 1, 1), Usage(14, 3, 2)) == Usage(4, 3, 2)
     assert since(Usage(10, 1, 1), Usage(8, 1, 1)) == Usage(0, 1, 1)
+
+
+def test_the_name_of_a_process_is_bytes_of_any_kind() -> None:
+    code = r"open('/proc/self/comm', 'wb').write(b'\xff) \xfe'); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline()
+        assert state(child.pid) in "RS"
+        assert read(child.pid).threads == 1
+        child.communicate(b"\n")
