@@ -130,6 +130,20 @@ def test_a_server_whose_standard_streams_are_closed_serves_and_stops(
         process.kill()
 
 
+def test_python_is_given_no_cause_to_warn_of_an_encoding(shell: Shell, tmp_path: Path) -> None:
+    port = unused_port()
+    command = shell.command("websrv", "", ".", "--workers", 2, "--port", port)
+    env = {**os.environ, "PYTHONWARNDEFAULTENCODING": "1"}
+    process = Process(["bash", "-c", 'exec "$@" >&-', "bash", *command], cwd=tmp_path, env=env)
+    try:
+        connect_when_ready(port, process).close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert process.stderr.whole() == ""
+    finally:
+        process.kill()
+
+
 def connect_when_ready(port: int, process: Process) -> socket.socket:
     """A connection to a server that cannot say that it is ready: its stdout is closed."""
     deadline = time.monotonic() + DEADLINE
