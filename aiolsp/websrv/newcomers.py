@@ -6,7 +6,7 @@ Facts
     - The least time-out that makes sense is some seconds, and is not kept to a tenth of one (see service.py).
 Decision
     Who comes is noted in a set. A tenth of a second later, those that are still there get their timers, which count
-    from when they came.
+    from when they came; AT_ONCE of them in a turn of the loop.
 Price
     Who is silent from the start is timed out up to that much later, if the time-out is shorter than that.
 """
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SOON = 0.1
 """Seconds without a timer, at the most."""
 
+AT_ONCE = 256
+"""Newcomers that get their timers in a turn: 2 ms."""
+
 
 class Newcomers:
     """``add`` when one comes, ``discard`` when it has gone without being told to ``watch``; ``close`` at the end."""
@@ -29,7 +32,7 @@ class Newcomers:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._present: set[Answering] = set()
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
         self.discard = self._present.discard
 
     def __len__(self) -> int:
@@ -48,8 +51,8 @@ class Newcomers:
             self._handle = None
 
     def _settle(self) -> None:
-        self._handle = None
-        stayed = list(self._present)
-        self._present.clear()
-        for newcomer in stayed:
-            newcomer.watch()
+        count = len(self._present)
+        self._handle = self._loop.call_soon(self._settle) if count > AT_ONCE else None
+        for _ in range(min(count, AT_ONCE)):
+            if self._present:  # to be watched may make another leave
+                self._present.pop().watch()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from aiolsp.websrv.answering import Answering
-from aiolsp.websrv.newcomers import SOON, Newcomers
+from aiolsp.websrv.newcomers import AT_ONCE, SOON, Newcomers
 
 
 class Clock:
@@ -19,6 +19,11 @@ class Clock:
     def call_later(self, delay: float, callback: Callable[[], None]) -> Clock:
         """Have *callback* called by `fire`; what takes it back."""
         assert delay == SOON
+        self.due.append(callback)
+        return self
+
+    def call_soon(self, callback: Callable[[], None]) -> Clock:
+        """The same for the next turn."""
         self.due.append(callback)
         return self
 
@@ -78,6 +83,33 @@ def test_one_timer_serves_all_that_come_until_it_fires_and_none_runs_while_nobod
     newcomers.add(late)
     clock.fire()
     assert late.watched == 1
+
+
+def test_of_many_that_come_at_once_some_are_watched_in_a_turn() -> None:
+    clock, newcomers = make()
+    clients = [Client() for _ in range(2 * AT_ONCE + 1)]
+    for client in clients:
+        newcomers.add(client)
+    for count in (AT_ONCE, 2 * AT_ONCE, 2 * AT_ONCE + 1):
+        assert len(clock.due) == 1
+        clock.fire()
+        assert sum(client.watched for client in clients) == count
+    assert clock.due == [] and max(client.watched for client in clients) == 1
+
+
+def test_to_be_watched_may_make_all_others_leave() -> None:
+    clock, newcomers = make()
+    clients: list[Client] = []
+
+    def empty(client: Client) -> None:
+        for other in clients:
+            newcomers.discard(other)
+
+    clients += [Client(empty) for _ in range(3)]
+    for client in clients:
+        newcomers.add(client)
+    clock.fire()
+    assert sum(client.watched for client in clients) == 1
 
 
 def test_nothing_waits_for_a_server_that_has_closed() -> None:
