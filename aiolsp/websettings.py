@@ -120,7 +120,7 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     add("--cgi", action="store_true", help="run the programs of the root's cgi-bin and htbin for /cgi-bin/NAME ...")
     add("--cgi-dir", metavar="DIR", help="run the programs of DIR for /cgi-bin/NAME[/PATH_INFO]")
     some, whole = _at_least(float, 0.001), _at_least(int, 1)
-    parser.add_argument("--cgi-timeout", type=some, metavar="S", help="their time to answer; then 504 (10)")
+    parser.add_argument("--cgi-timeout", type=some, metavar="S", help="their time between two outputs; then 504 (10)")
     parser.add_argument("--max-children", type=whole, metavar="N", help="how many at once; then 503 (16)")
 
 
