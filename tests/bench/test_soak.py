@@ -84,8 +84,14 @@ def samples(descriptors: list[int], memory: list[int]) -> list[Sample]:
 def test_what_grows_between_the_second_and_the_last_quarter_is_not_flat() -> None:
     flat = course(samples([50] * 12, [10**8] * 12))
     assert flat is not None and flat.faults == []
+    a_little = course(samples([50] * 6 + [58] * 6, [10**8] * 6 + [11 * 10**7] * 6))
+    assert a_little is not None and a_little.faults == []
+    small = course(samples([50] * 12, [10**6] * 6 + [3 * 10**6] * 6))
+    assert small is not None and small.faults == [], "an allocator's pools are no leak"
     leaking = course(samples(list(range(50, 170, 10)), [10**8 + 10**7 * at for at in range(12)]))
     assert leaking is not None and [fault.split()[0] for fault in leaking.faults] == ["memory", "descriptors"]
+    assert (leaking.early.descriptors, leaking.late.descriptors, leaking.most.descriptors) == (90, 150, 160)
+    assert leaking.most.memory == 10**8 + 11 * 10**7
     assert course(samples([50] * 7, [1] * 7)) is None
 
 
@@ -94,6 +100,7 @@ def test_a_process_and_its_children_are_sampled() -> None:
         taken = sample(os.getpid(), 0.5)
         child.kill()
     assert taken is not None and taken.processes >= 2 and taken.memory > 1 << 20
+    assert taken.threads >= 2 and taken.descriptors >= 6, "the standard streams of both at least"
     assert sample(2**22 + 1, 0.0) is None
 
 
