@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import NoReturn
 
 from aiolsp.catalog import seconds
-from aiolsp.cli import EXIT_FAILURE, EXIT_OK, Parser, UsageError, execute, say
+from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, Parser, UsageError, execute, say
 from aiolsp.http1.states import diagram
 from aiolsp.lab import web
 from aiolsp.lab.actors import Failed
@@ -152,12 +152,15 @@ def _terminated(number: int, frame: object) -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lab that the command line names; the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup(1)
-            signal.signal(number, _terminated)
-    if words and words[0] in COMMANDS:
-        return COMMANDS[words[0]](words[1:])
-    return execute(lab_parser(), words, run)
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup(1)
+                signal.signal(number, _terminated)
+        if words and words[0] in COMMANDS:
+            return COMMANDS[words[0]](words[1:])
+        return execute(lab_parser(), words, run)
+    except KeyboardInterrupt:  # before there was anything to end
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -119,3 +119,13 @@ def test_a_lab_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path, numbe
     wait_until(lambda: not processes_with(str(tmp_path)), "no process is left")
     if number != signal.SIGKILL:
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_before_a_lab_has_begun_is_no_traceback() -> None:
+    script = (
+        "import signal, sys; import aiolsp.lab.__main__ as lab\n"
+        "lab.lab_parser = lambda: signal.raise_signal(signal.SIGTERM)\n"
+        "sys.exit(lab.main([]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (130, "")
