@@ -36,12 +36,14 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 def run(main: Coroutine[Any, Any, T], *, loop: str = "auto") -> T:
     """Run *main* to its end on a new loop and return its result.
 
-    No event-loop policy is touched (they are deprecated since 3.14), so that embedding programs keep theirs. Ctrl-C may
-    come before *main* has begun, but not while the loop is made: half of one complains of itself.
+    No event-loop policy is touched (they are deprecated since 3.14), so that embedding programs keep theirs. Ctrl-C
+    waits until *main* runs as a task: half of a loop, and a coroutine that has not begun, complain of themselves.
     """
-    with closing(main):
-        runner = asyncio.Runner(loop_factory=loop_factory(loop))
-        with signals_held(signal.SIGINT):
-            runner.get_loop()
-        with runner:
-            return runner.run(main)
+    with signals_held(signal.SIGINT) as mask:
+
+        async def begin() -> T:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            return await main
+
+        with closing(main), closing(begin()) as begun, asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+            return runner.run(begun)

@@ -56,14 +56,14 @@ from aiolsp.tracing import trace
 
 
 @contextlib.contextmanager
-def signals_held(*numbers: int) -> Iterator[None]:
-    """The signals *numbers* wait till the end of the block, or for a `SignalReceiver` within it.
+def signals_held(*numbers: int) -> Iterator[set[int]]:
+    """The signals *numbers* wait till the end of the block, or for a `SignalReceiver` within it; the mask before.
 
     It is for what must be made before there is a loop, and be removed whatever comes meanwhile.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        yield
+        yield mask
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import signal
 import sys
+import warnings
+from collections.abc import Callable
 
 import pytest
 import uvloop
 
+from aiolsp.mechanisms import loop as loop_module
 from aiolsp.mechanisms.loop import LOOPS, LoopUnavailable, loop_factory, run
+from harness import DEADLINE
 
 
 async def running_loop() -> asyncio.AbstractEventLoop:
@@ -66,6 +72,56 @@ def test_what_the_program_raises_is_raised(name: str) -> None:
 
     with pytest.raises(ZeroDivisionError):
         run(fail(), loop=name)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_ctrl_c_before_the_program_has_begun_ends_it_and_nothing_complains(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another signal at the same moment, which Python takes as the first `__exit__` begins."""
+    signals = signal.SIGINT, signal.SIGUSR1
+    factory = loop_factory(name)
+
+    def interrupted(_: str) -> Callable[[], asyncio.AbstractEventLoop]:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        for number in signals:
+            signal.raise_signal(number)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return factory
+
+    monkeypatch.setattr(loop_module, "loop_factory", interrupted)
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with warnings.catch_warnings(record=True) as complaints, pytest.raises(KeyboardInterrupt):
+            warnings.simplefilter("always")
+            run(asyncio.sleep(DEADLINE))
+            gc.collect()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert [str(complaint.message) for complaint in complaints] == []
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_ctrl_c_while_the_loop_is_made_ends_the_program_at_its_first_wait(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[bool] = []
+
+    async def main() -> None:
+        begun.append(True)
+        await asyncio.sleep(DEADLINE)
+        begun.append(False)
+
+    factory = loop_factory(name)
+
+    def interrupted() -> asyncio.AbstractEventLoop:
+        signal.raise_signal(signal.SIGINT)
+        return factory()
+
+    monkeypatch.setattr(loop_module, "loop_factory", lambda _: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+    assert begun == [True]
 
 
 @pytest.mark.parametrize("name", LOOPS)
