@@ -41,8 +41,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 
-MOST = 64
-"""Timers that a driver calls at a time before it has others go on, if each closes a connection in 0.05 ms: 3 ms."""
+MOST = 32
+"""Timers that a driver calls at a time before it has others go on; if each tells a client why it is closed, 3 ms."""
 
 ASKED = 16
 """Timers that are put back, in 1.5 to 3 us each, in the time that one takes to be called."""

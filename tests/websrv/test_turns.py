@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from aiolsp.http1.limits import Limits
+from aiolsp.http1.messages import ProtocolError
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from aiolsp.websrv.connection import HEADS, HttpConnection
 from aiolsp.websrv.service import Service
 from aiolsp.websrv.turns import LEAST, TURN, Turns
 from faults import reset
-from harness import Shell, receive_to_end
+from harness import DEADLINE, Shell, receive_to_end
 from webclient import exchange, read_reply, request
 from webhost import hosted
 
@@ -164,3 +165,37 @@ def test_who_waits_for_its_turn_is_answered_though_the_server_stops(
             host.call(lambda: (served.drain(), turns.queue(*waiting)))
             assert [read_reply(peer).fields.get("connection") for _ in range(2)] == [None, "close"]
             assert receive_to_end(peer) == b""
+
+
+def test_a_hundred_that_are_timed_out_at_once_are_told_so_in_several_turns(
+    loop_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [0]
+    refuse = HttpConnection.refuse
+
+    def counted(connection: HttpConnection, fault: ProtocolError) -> None:
+        turns[-1] += 1
+        refuse(connection, fault)
+
+    async def count_turns() -> None:
+        while sum(turns) < 100:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(HttpConnection, "refuse", counted)
+    limits = Limits(head_timeout=0.5)
+    with hosted(loop_name, tmp_path, Settings(threads=1, limits=limits)) as host, ExitStack() as stack:
+        peers = [stack.enter_context(host.connect()[0]) for _ in range(100)]
+        host.wait_until(lambda: not len(host.service.newcomers), "a timer for each")
+
+        def begin() -> None:
+            for connection in host.service.connections:
+                connection.data_received(b"GET / HTTP/1.1\r\n")
+            for connection in host.service.connections:
+                host.service.timers.adjust(connection._timer, host.service.loop.time() + 0.5)
+
+        host.call(begin)
+        counting = asyncio.run_coroutine_threadsafe(count_turns(), host.service.loop)
+        assert [read_reply(peer).status for peer in peers] == [408] * 100
+        counting.result(DEADLINE)
+    assert max(turns) == 32, "each is a tenth of a millisecond"
