@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from aiolsp.http1.conditions import Validators
 from aiolsp.http1.media_types import media_type
-from aiolsp.http1.negotiation import SIBLINGS, accepted_codings, accepts_html, choose_coding
+from aiolsp.http1.negotiation import SIBLINGS, accepts_html
 from aiolsp.http1.response import Field, error_page
 from aiolsp.http1.target import directory_location
 from aiolsp.linux import cached
@@ -28,6 +28,7 @@ from aiolsp.linux.named_directory import NamedDirectory
 from aiolsp.static import listing
 from aiolsp.static.policy import Policy, common_fields
 from aiolsp.static.representation import HTML, Identity, Outline, Resource, Wanted
+from aiolsp.static.siblings import best_variant
 
 if TYPE_CHECKING:
     from aiolsp.static.scripts import Scripts
@@ -186,7 +187,7 @@ class DocumentRoot:
         coding = b""
         rivals: tuple[bytes, ...] | None = ()
         if varies and wanted.accept_encoding is not None:
-            opened, coding, rivals = self._variant(segments, opened, wanted.accept_encoding, known)
+            opened, coding, rivals = best_variant(self._sibling, segments, opened, wanted.accept_encoding, known)
         identity = Identity.of(opened.status, coding)
         if known is not None and known.outline.identity == identity:
             opened.close()
@@ -220,45 +221,6 @@ class DocumentRoot:
                 fields += ((b"Content-Encoding", coding),)
             self._of_kinds[kind] = fields
         return fields
-
-    def _variant(
-        self, segments: Sequence[bytes], plain: Opened, accept_encoding: bytes, known: Resource | None
-    ) -> tuple[Opened, bytes, tuple[bytes, ...] | None]:
-        """The compressed sibling that the client likes best, unless it is older than the file; else the file.
-
-        The third tells which siblings are missing, or None if that is not all there is to say of them.
-        """
-        weights = accepted_codings(accept_encoding)
-        *directory, name = segments
-        found: dict[bytes, Opened] = {}
-        missing: list[bytes] | None = []
-        for coding, suffix in SIBLINGS.items():
-            if not weights.get(coding, weights.get(b"*", 0)):
-                continue
-            try:
-                sibling = self._sibling((*directory, name + suffix), known, coding)
-            except NotCached:
-                for other in (plain, *found.values()):
-                    other.close()
-                raise
-            if sibling is None:
-                if missing is not None:
-                    missing.append(suffix)
-                continue
-            missing = None
-            if sibling.is_directory or sibling.status.st_mtime_ns < plain.status.st_mtime_ns:
-                sibling.close()
-            else:
-                found[coding] = sibling
-        if not found:
-            return plain, b"", missing if missing is None else tuple(missing)
-        chosen = choose_coding(accept_encoding, [coding for coding in SIBLINGS if coding in found]) or b""
-        best = found.pop(chosen, plain)
-        for other in found.values():
-            other.close()
-        if best is not plain:
-            plain.close()
-        return best, chosen, None
 
     def _missing(self, wanted: Wanted) -> Resource:
         """A page of the directory's own for what is not there, or ours."""
