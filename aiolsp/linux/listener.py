@@ -41,6 +41,12 @@ Accepted: TypeAlias = "tuple[list[tuple[socket.socket, Address]], int]"
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn. nginx asks for 511."""
 
+BUDGET = 64
+"""Connections accepted in one go, so that those that are there get a turn; the rest are reported again."""
+
+PAUSE = 0.5
+"""Seconds without accepting after EMFILE, ENFILE, ENOBUFS or ENOMEM; the stock loop waits 1 s, nginx 0.5 s."""
+
 OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Want of a resource: the connection stays in the backlog, and the same call fails again until something is freed."""
 
@@ -185,7 +191,7 @@ def remove_stale_socket(path: str) -> None:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def accept_ready(listener: socket.socket, budget: int = 64, *, blocking: bool = False) -> Accepted:
+def accept_ready(listener: socket.socket, budget: int = BUDGET, *, blocking: bool = False) -> Accepted:
     """Accept what waits on a ready non-blocking *listener*, at most *budget* connections, so that others get a turn.
 
     Those do not block, unless *blocking*, which spares a system call for who changes that anyway.

@@ -31,16 +31,10 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
-from aiolsp.linux.listener import BACKLOG, Address, accept_ready, format_address
+from aiolsp.linux.listener import BACKLOG, BUDGET, PAUSE, Address, accept_ready, format_address
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.accept")
-
-PAUSE = 0.5
-"""Seconds without accepting after EMFILE, ENFILE, ENOBUFS or ENOMEM; the stock loop waits 1 s, nginx 0.5 s."""
-
-BUDGET = 64
-"""Connections accepted in one callback, so that those that are there get a turn."""
 
 LONE = 8
 """Connections accepted one in a turn before all that wait are taken again: so a burst waits a few turns at the most."""

@@ -35,14 +35,11 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
+from aiolsp.sansio.timers import LATE, MOST, SortedTimerList, Timer
 from aiolsp.tracing import trace
 
 SLACK = 0.001
 """Seconds before its deadline at which a timer counts as due: uvloop's clock has whole milliseconds."""
-
-LATE = 0.25
-"""Seconds by which a wake-up may be late before it is the whole process that was held up; a busy loop has 10 ms."""
 
 
 class TimerDriver:

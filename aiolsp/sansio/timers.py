@@ -47,6 +47,9 @@ MOST = 32
 ASKED = 16
 """Timers that are put back, in 1.5 to 3 us each, in the time that one takes to be called."""
 
+LATE = 0.25
+"""Seconds by which a wake-up may be late before it is the whole process that was held up; a busy loop has 10 ms."""
+
 SLOTS = 64
 """Slots of a second: among 8,000 timers of one second a search passes 60, and 4,000 if the second were the slot."""
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from aiolsp.linux.listener import Accepted, Address, accept_ready, listen
+from aiolsp.linux.listener import BUDGET, Accepted, Address, accept_ready, listen
 from aiolsp.mechanisms import acceptor as module
 from aiolsp.mechanisms.acceptor import Acceptor
 from greeting import (
@@ -221,11 +221,11 @@ def test_who_comes_alone_is_accepted_without_a_look_for_more_and_a_burst_in_a_fe
         acceptor = accepting()
         for _ in range(module.LONE):
             assert await receive(connect(acceptor, peers)) == b"hello"
-        alone = [(module.BUDGET, 1)] + [(1, 1)] * module.LONE
+        alone = [(BUDGET, 1)] + [(1, 1)] * module.LONE
         assert rounds == alone[:-1]
         for peer in [connect(acceptor, peers) for _ in range(20)]:
             assert await receive(peer) == b"hello"
-        assert rounds == [*alone, (module.BUDGET, 19)]
+        assert rounds == [*alone, (BUDGET, 19)]
         acceptor.close()
         await hang_up()
 

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from aiolsp.mechanisms.acceptor import BUDGET, Acceptor
+from aiolsp.linux.listener import BUDGET
+from aiolsp.mechanisms.acceptor import Acceptor
 from greeting import (
     DEADLINE,
     Greeter,

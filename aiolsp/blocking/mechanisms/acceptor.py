@@ -23,16 +23,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from aiolsp.linux.listener import BACKLOG, Address, accept_ready, format_address
+from aiolsp.linux.listener import BACKLOG, BUDGET, PAUSE, Address, accept_ready, format_address
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.accept")
-
-PAUSE = 0.5
-"""Seconds without accepting after EMFILE, ENFILE, ENOBUFS or ENOMEM; the stock loop waits 1 s, nginx 0.5 s."""
-
-BUDGET = 64
-"""Connections taken in one go from a ready listener; the rest are reported again."""
 
 
 class Poller(Protocol):

@@ -35,16 +35,13 @@ import time
 from collections.abc import Callable
 
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.sansio.timers import MOST, SortedTimerList, Timer
+from aiolsp.sansio.timers import LATE, MOST, SortedTimerList, Timer
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.timers")
 
 SHORTEST = 0.000_001
 """Seconds: the least that setitimer(2) counts; 0 would disarm the alarm."""
-
-LATE = 0.25
-"""Seconds by which a wait may be late before it is the whole process that was held up; a busy loop has 10 ms."""
 
 
 class AlarmDriver:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from aiolsp.blocking.mechanisms import acceptor as module
-from aiolsp.blocking.mechanisms.acceptor import PAUSE, Acceptor
-from aiolsp.linux.listener import Address, listen
+from aiolsp.blocking.mechanisms.acceptor import Acceptor
+from aiolsp.linux.listener import PAUSE, Address, listen
 from harness import DEADLINE
 
 

@@ -18,8 +18,8 @@ import pytest
 from aiolsp.blocking.analyze import AnalyzeServer
 from aiolsp.blocking.cgisrv import CgiServer
 from aiolsp.blocking.mechanisms.signals import SelfPipe
-from aiolsp.blocking.mechanisms.timers import LATE, AlarmDriver, PollDriver, milliseconds_until, seconds_until
-from aiolsp.sansio.timers import MOST, IdleTimer, SortedTimerList, Timer
+from aiolsp.blocking.mechanisms.timers import AlarmDriver, PollDriver, milliseconds_until, seconds_until
+from aiolsp.sansio.timers import LATE, MOST, IdleTimer, SortedTimerList, Timer
 from aiolsp.tracing import trace
 from harness import DEADLINE
 
