@@ -93,7 +93,7 @@ class Answer:
             self.resource.close()
 
 
-def respond(resource: Resource, method: bytes, fields: Fields, now: float, *, max_ranges: int = 16) -> Answer:
+def respond(resource: Resource, method: bytes, fields: Fields, now: float, max_ranges: int = 16) -> Answer:
     """The answer to a GET or HEAD of *resource* with these request *fields*, at *now* seconds.
 
     The pieces are those of a GET: to a HEAD, send the head alone (RFC 9110 9.3.2).

@@ -43,7 +43,7 @@ class Files:
         self._root, self._pool, self._ready = service.root, service.pool, service.ready
         self._loop, self._clock, self._metrics = service.loop, service.clock, service.metrics
         self._settings = service.settings
-        self._respond = partial(respond, max_ranges=service.settings.limits.max_ranges)
+        self._max_ranges = service.settings.limits.max_ranges
         self.cache = FileCache(service.settings.cache_size)
         self.loading: dict[Key, Look] = {}
         """The looks at the disk that are under way, and may be shared."""
@@ -195,7 +195,7 @@ class Files:
         return self._root.error(500)
 
     def _send_kept(self, connection: HttpConnection, request: Request, entry: Entry) -> None:
-        answer = self._respond(entry.resource, request.method, request.fields, time.time())
+        answer = respond(entry.resource, request.method, request.fields, time.time(), self._max_ranges)
         connection.send(request, answer)
         # Of many files that are asked for once a second each, no answer would be sent again.
         again = entry.asked_until == self._clock.next_tick or not entry.resource.keepable
@@ -205,7 +205,7 @@ class Files:
 
     def _send_own(self, connection: HttpConnection, request: Request, key: Key, resource: Resource) -> None:
         """Answer with what is not kept, unless it is a part of a file that is asked for again in this second."""
-        answer = self._respond(resource, request.method, request.fields, time.time())
+        answer = respond(resource, request.method, request.fields, time.time(), self._max_ranges)
         # A page that takes the place of a missing file does so for some clients and not for all.
         if resource.body is not None or resource.outline.identity is None or self._root.policy.spa:
             connection.send(request, answer)
