@@ -32,8 +32,8 @@ class Identity(NamedTuple):
 
     def is_of(self, status: os.stat_result) -> bool:
         """Whether stat(2) still says the same."""
-        said = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return self[:-1] == said
+        said = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, self.coding)
+        return self == said
 
 
 class Outline:
@@ -113,13 +113,12 @@ class Resource:
 
     __slots__ = ("body", "fd", "holders", "keepable", "outline", "repeatable")
 
-    def __init__(self, outline: Outline, body: bytes | None = None, fd: int = -1, *, keepable: bool = False) -> None:
+    def __init__(self, outline: Outline, body: bytes | None = None, fd: int = -1) -> None:
         self.outline = outline
         self.body = body
         self.fd = fd
         self.holders = 1
-        self.keepable = keepable
-        self.repeatable = False
+        self.keepable = self.repeatable = False
 
     def hold(self) -> None:
         """Keep the file open for one more holder."""

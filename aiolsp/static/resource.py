@@ -325,7 +325,9 @@ class _CachedRoot(DocumentRoot):
             if not identity.is_of(os.fstat(fd)):
                 return None
             if body is not None:
-                return Resource(outline, body, keepable=True)
+                found = Resource(outline, body)
+                found.keepable = True
+                return found
             fd, kept = -1, fd
             return Resource(outline, None, kept)
         finally:
