@@ -163,7 +163,6 @@ class HttpConnection(Answering):
         self._alone = self._keep_alive = request.keep_alive
         service.answer(self, request)
         self._alone = False
-        self._flush()
         if self._hot is NOTHING_HOT and not self._blocked:
             self._rest()
         return True
