@@ -65,10 +65,18 @@ class WebServer:
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        """Stop accepting, finish what is in flight within *grace* seconds, then cut the rest. May be called again."""
+        """Stop accepting, finish what is in flight within *grace* seconds, then cut the rest; nothing if never entered.
+
+        May be called again; the shortest *grace* counts. Cancelled, it goes on without its caller.
+        """
+        if not self.addresses:
+            return
         if self._closing is None:
-            grace = self.settings.grace if grace is None else grace
-            self._closing = asyncio.get_running_loop().create_task(self._close(grace))
+            first = self.settings.grace if grace is None else grace
+            self._closing = asyncio.get_running_loop().create_task(self._close(first))
+        elif grace is not None:
+            await asyncio.wait([self._closing], timeout=grace)
+            self.abort()
         await asyncio.shield(self._closing)
 
     def abort(self) -> None:

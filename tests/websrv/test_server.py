@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from aiolsp.blocking import websrv as blocking
 from aiolsp.linux.listener import ListenError
 from aiolsp.static.representation import Resource, Wanted
 from aiolsp.static.resource import DocumentRoot
@@ -61,6 +62,30 @@ def test_it_may_be_closed_twice_and_entered_again(loop_factory: LoopFactory, sit
         before = descriptors()
         runner.run(main())
         assert descriptors() <= before + 8, "what the loop itself opens when it first runs"
+
+
+def test_closed_again_with_less_grace_it_waits_no_longer_than_that(loop_factory: LoopFactory, tmp_path: Path) -> None:
+    (tmp_path / "endless").touch()
+    os.truncate(tmp_path / "endless", 1 << 28)  # more than the kernel takes for a client that does not read
+
+    async def main() -> None:
+        async with WebServer(tmp_path, port=0) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(server.addresses[0][1]), limit=1000)
+            writer.write(request("/endless"))
+            await reader.readexactly(100)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(server.close(10 * DEADLINE), 0.05)
+            async with asyncio.timeout(DEADLINE):
+                await server.close(0.05)
+            writer.transport.abort()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+async def test_closed_before_it_is_entered_it_does_nothing(site: Path) -> None:
+    await WebServer(site).close()
+    blocking.WebServer(site).close()
 
 
 def test_it_serves_and_closes_though_the_loops_executor_is_shut_down(loop_factory: LoopFactory, site: Path) -> None:

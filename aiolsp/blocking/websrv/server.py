@@ -42,7 +42,7 @@ class WebServer:
         self.addresses: list[Address] = []
         self._where = host, port, unix
         self._unix = unix
-        self._stopping = self._closed = False
+        self._stopping, self._closed = False, True
 
     @property
     def url(self) -> str:
@@ -81,7 +81,10 @@ class WebServer:
         self._service.wake()
 
     def close(self, grace: float | None = None) -> None:
-        """Stop accepting, finish what is in flight within *grace* seconds, then cut the rest. May be called again."""
+        """Stop accepting, finish what is in flight within *grace* seconds, then cut the rest; nothing if never entered.
+
+        May be called again.
+        """
         if self._closed:
             return
         self._closed = True
