@@ -105,10 +105,12 @@ def test_few_files_are_kept_open(endless: Host, monkeypatch: pytest.MonkeyPatch)
     peer, _ = endless.connect()
     with peer:
         before = descriptors()
-        for target in ("/huge.bin", "/1.bin", "/2.bin", "/3.bin") * 4:
-            assert exchange(peer, target).body == HUGE
-        # On the loop's thread: the last file may be closed after its last byte has come.
-        assert endless.call(descriptors) == before + 2
+        for second in range(2):
+            for target in ("/huge.bin", "/1.bin", "/2.bin", "/3.bin") * 4:
+                assert exchange(peer, target).body == HUGE
+            # On the loop's thread: the last file may be closed after its last byte has come.
+            assert endless.call(descriptors) == before + 2, f"in second {second}"
+            endless.call(endless.service.ready.forget)
 
 
 def test_who_still_reads_when_the_second_ends_is_sent_the_rest_and_nothing_stays_open(endless: Host) -> None:

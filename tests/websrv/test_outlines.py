@@ -64,6 +64,14 @@ def test_what_has_no_path_has_no_outline() -> None:
     assert outlines.get(key("a")) is None and outlines.used == len(outlines) == 0
 
 
+def test_of_what_has_to_go_the_outline_stays() -> None:
+    cache = FileCache((ENTRY_COST + 1000) * OUTLINED // (OUTLINED - 1))
+    for name in "abb":  # a newcomer is let in when it comes again
+        cache.put(key(name), Resource(outline(name, size=900), b"x" * 900), 0.0)
+    assert cache.get(key("a")) is None and cache.get(key("b")) is not None
+    assert cache.outline(key("a")) is not None
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 9000), st.integers(0, 3)), max_size=60))
 def test_contents_and_outlines_together_never_take_more_than_the_size(steps: list[tuple[str, int, int]]) -> None:

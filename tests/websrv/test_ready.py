@@ -132,6 +132,16 @@ def test_few_parts_are_remembered(answers: ReadyAnswers, monkeypatch: pytest.Mon
     assert [answers.asked_again(part) for part in ("first", "second", "third")] == [True, True, False]
 
 
+def test_each_second_has_room_for_as_many_answers(answers: ReadyAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "SIZE", 2000)
+    for _ in range(2):
+        answers.forget()
+        for number in range(3):
+            answers.keep(request(f"/{number}"), 200, b"x" * 900)
+        kept = [find(answers, request(f"/{number}")) for number in range(3)]
+        assert [answer is not None for answer in kept] == [True, True, False]
+
+
 def test_what_never_repeats_is_not_kept_without_bound(answers: ReadyAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "PACKETS", 1000)
     for number in range(100):
