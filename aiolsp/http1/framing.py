@@ -26,6 +26,10 @@ BAD_BYTE = "a control character, or a CR or LF alone"
 class BodyReader(Protocol):
     """What the three readers below have in common."""
 
+    @property
+    def left(self) -> int:
+        """Bytes of content that come before anything else does, as far as that is known."""
+
     def read(self, lines: CrlfSplitter) -> Event | None:
         """The next event of the body, or None if more bytes are needed."""
 
@@ -35,6 +39,8 @@ class NoBody:
 
     __slots__ = ()
 
+    left = 0
+
     def read(self, lines: CrlfSplitter) -> Event:
         """The end, at once."""
         return END_OF_MESSAGE
@@ -43,17 +49,17 @@ class NoBody:
 class ContentLengthBody:
     """So many bytes, then the end (RFC 9112 6.2)."""
 
-    __slots__ = ("_remaining",)
+    __slots__ = ("left",)
 
     def __init__(self, length: int) -> None:
-        self._remaining = length
+        self.left = length
 
     def read(self, lines: CrlfSplitter) -> Event | None:
         """What is here of the body, at most to its end."""
-        if not self._remaining:
+        if not self.left:
             return END_OF_MESSAGE
-        data = lines.take(self._remaining)
-        self._remaining -= len(data)
+        data = lines.take(self.left)
+        self.left -= len(data)
         return Data(data) if data else None
 
 
@@ -64,7 +70,7 @@ class ChunkedBody:
     same bytes meet the same error however they are cut.
     """
 
-    __slots__ = ("_body_left", "_chunk_left", "_extensions_left", "_limits", "_state", "_trailers", "_trailers_left")
+    __slots__ = ("_body_left", "_extensions_left", "_limits", "_state", "_trailers", "_trailers_left", "left")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -73,7 +79,7 @@ class ChunkedBody:
         self._extensions_left = limits.max_extensions
         self._trailers_left = limits.max_trailers
         self._trailers: list[Pair] = []
-        self._chunk_left = 0
+        self.left = 0
 
     def read(self, lines: CrlfSplitter) -> Event | None:
         """What is here of the current chunk, or the end with its trailers."""
@@ -92,9 +98,9 @@ class ChunkedBody:
                 return event
 
     def _read_data(self, lines: CrlfSplitter) -> Event | None:
-        data = lines.take(self._chunk_left)
-        self._chunk_left -= len(data)
-        if not self._chunk_left:
+        data = lines.take(self.left)
+        self.left -= len(data)
+        if not self.left:
             self._advance(Seen.END_OF_DATA)
         return Data(data) if data else None
 
@@ -131,7 +137,7 @@ class ChunkedBody:
             return ProtocolError(413, f"a body of more than {self._limits.max_body} bytes")
         self._extensions_left -= len(line) - found.end(1)
         self._body_left -= size
-        self._chunk_left = size
+        self.left = size
         self._advance(Seen.CHUNK_LINE if size else Seen.LAST_CHUNK)
         return None
 

@@ -111,6 +111,11 @@ class RequestParser:
         """Whether no part of a request has come since the last one ended."""
         return self.state is ParseState.REQUEST_LINE and not self._lines
 
+    @property
+    def content_left(self) -> int:
+        """Bytes of a body that come before a chunk, a trailer or a request does: they are one event if fed at once."""
+        return self._body.left
+
     def feed(self, data: bytes) -> list[Event]:
         """The events that *data* completes, in order; [] if more is needed, and always after a ProtocolError."""
         events: list[Event] = []

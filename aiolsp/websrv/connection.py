@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from aiolsp.websrv.service import Service
 
 PIECE = 16 * 1024
-"""Bytes of a body that are parsed at a time."""
+"""Bytes of a body, or of one chunk of it, that are parsed at a time."""
 
 HEADS = 2 * 1024
-"""Bytes of heads at a time: an answer that has to wait leaves at most that much of parsed requests behind."""
+"""Bytes of heads, or of small chunks, at a time: an answer that has to wait leaves no more parsed requests behind."""
 
 READ = 64 * 1024
 """Bytes that the stock loop is to make room for at a read; uvloop has one buffer for all.
@@ -311,7 +311,7 @@ class HttpConnection(Answering):
             self._enter(Phase.ANSWER)
 
     def _parse(self, data: bytes | memoryview) -> None:
-        size = PIECE if self._parser.state is ParseState.CONTENT else HEADS
+        size = max(HEADS, min(PIECE, self._parser.content_left))
         if len(data) > size:
             self._input.appendleft(memoryview(data)[size:])
             data = data[:size]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from aiolsp.http1.limits import Limits
-from aiolsp.http1.messages import ProtocolError
+from aiolsp.http1.messages import Event, ProtocolError
+from aiolsp.http1.parser import RequestParser
 from aiolsp.static.phases import Phase
 from aiolsp.websettings import Settings
 from aiolsp.websrv.connection import HEADS, HttpConnection
@@ -199,3 +200,28 @@ def test_a_hundred_that_are_timed_out_at_once_are_told_so_in_several_turns(
         assert [read_reply(peer).status for peer in peers] == [408] * 100
         counting.result(DEADLINE)
     assert max(turns) == 32, "each is a tenth of a millisecond"
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [(b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n", HEADS // 6 + 1), (b"10000\r\n" + b"x" * 65536 + b"\r\n0\r\n\r\n", 3)],
+    ids=["small chunks", "a large one"],
+)
+def test_few_chunks_are_read_at_a_time_and_a_large_one_in_few_pieces(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes, most: int
+) -> None:
+    events: list[int] = []
+    feed = RequestParser.feed
+
+    def counted(parser: RequestParser, data: bytes) -> list[Event]:
+        found = feed(parser, data)
+        events.append(len(found))
+        return found
+
+    monkeypatch.setattr(RequestParser, "feed", counted)
+    with hosted(shell.name, tmp_path) as host:
+        peer, _ = host.connect()
+        with peer:
+            peer.sendall(request("*", "Transfer-Encoding: chunked", method="OPTIONS") + body)
+            assert read_reply(peer).status == 204
+    assert max(events) <= most

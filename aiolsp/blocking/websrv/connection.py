@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from aiolsp.blocking.websrv.service import Service
 
 PIECE, HEADS = 16 * 1024, 2 * 1024
-"""Bytes of a body, and of heads, in one recv: for who reads no answer, no more than that of requests is parsed."""
+"""Bytes of a body or a chunk, and of heads and small chunks, in one recv: of who reads no answer, no more is parsed."""
 
 READS = 16
 """Reads of one turn, so that a client that never stops sending keeps no thread to itself."""
@@ -202,7 +202,7 @@ class HttpConnection(Answering):
 
     def receive(self) -> None:
         """Read once, and parse what came; the events wait for their turn. Raises OSError if the client is gone."""
-        size = PIECE if self._parser.state is ParseState.CONTENT else HEADS
+        size = max(HEADS, min(PIECE, self._parser.content_left))
         try:
             data = self._socket.recv(size)
         except BlockingIOError:
