@@ -42,8 +42,9 @@ class SelfPipe:
     """The signals *numbers* as a readable descriptor, while the ``with`` block runs.
 
     Raises ValueError for no signal, one that cannot be caught, or an unknown number; and, entered on another thread
-    than the main one, as `signal.signal` does. On exit handlers and wake-up descriptor are again what they were. A
-    request to stop (SIGINT, SIGTERM) that came too late to be received is raised again, if none was received before.
+    than the main one, as `signal.signal` does; entered within its block, RuntimeError. On exit handlers and wake-up
+    descriptor are again what they were. A request to stop (SIGINT, SIGTERM) that came too late to be received is raised
+    again, if none was received before.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -52,8 +53,11 @@ class SelfPipe:
         self._times: dict[signal.Signals, float] = {}
         self._received: set[signal.Signals] = set()
         self._previous: dict[signal.Signals, Any] = {}
+        self._open = False
 
     def __enter__(self) -> SelfPipe:
+        if self._open:
+            raise RuntimeError("this self-pipe is entered already")
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -62,12 +66,14 @@ class SelfPipe:
         except ValueError:
             self._close()
             raise
+        self._open = True
         for number in self.numbers:
             self._previous[number] = signal.getsignal(number)
             signal.signal(number, self._caught)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._open = False
         for number, handler in self._previous.items():
             if handler is not None:  # None: it was not installed from Python and cannot be put back
                 signal.signal(number, handler_after(number, handler))

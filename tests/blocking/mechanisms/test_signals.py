@@ -142,6 +142,17 @@ def test_no_signal_at_all_is_refused() -> None:
         SelfPipe()
 
 
+def test_it_may_be_entered_again_but_not_within_its_block() -> None:
+    pipe = SelfPipe(signal.SIGUSR1)
+    for _ in range(2):
+        with pipe:
+            with pytest.raises(RuntimeError, match="entered already"), pipe:
+                pass
+            signal.raise_signal(signal.SIGUSR1)
+            assert receive(pipe, 1) == [signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
 def test_another_thread_than_the_main_one_is_refused_and_leaves_nothing_open() -> None:
     refused: list[BaseException] = []
 
