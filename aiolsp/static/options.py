@@ -11,7 +11,10 @@ METHODS = b"GET, HEAD, OPTIONS"
 
 PREFLIGHT: tuple[Field, ...] = (
     (b"Access-Control-Allow-Methods", METHODS),
-    (b"Access-Control-Allow-Headers", b"If-Match, If-Modified-Since, If-None-Match, If-Range, Range"),
+    (
+        b"Access-Control-Allow-Headers",
+        b"If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range",
+    ),
     (b"Access-Control-Max-Age", b"86400"),
 )
 
