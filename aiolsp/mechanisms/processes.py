@@ -134,10 +134,12 @@ class ProcessPool:
         await self.close()
 
     async def serving(self) -> None:
-        """Wait until all processes are ready. Raises PoolFailed."""
+        """Wait until all processes are ready. Raises PoolFailed, and RuntimeError once closed, also meanwhile."""
         while len(self.pids) < self.plan.processes:
             if self._broken.is_set():
                 raise PoolFailed(BROKEN)
+            if self.plan.closing:
+                raise RuntimeError("the pool is closed")
             await self._change()
 
     async def run(self, signals: SignalReceiver) -> None:

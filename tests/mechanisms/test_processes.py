@@ -17,8 +17,32 @@ import pytest
 
 from aiolsp.sansio.stopping import ECHO
 from faults import wait_until
-from harness import Server, Shell, receive_to_end
+from harness import DEADLINE, Server, Shell, receive_to_end
 from pooling import HOST, Load, all_workers, await_end, echoes, hello, pool, request
+
+CLOSED = """
+import asyncio, sys
+from aiolsp.linux.listener import listen
+from aiolsp.mechanisms.loop import run
+from aiolsp.mechanisms.processes import ProcessPool
+
+async def serve(intake):
+    raise SystemExit(3)  # is never ready
+
+async def main():
+    async with pool:
+        waiting = asyncio.create_task(pool.serving())
+        await asyncio.sleep(0)
+    for late in waiting, pool.serving():
+        try:
+            await late
+        except RuntimeError as error:
+            print(error)
+
+pool = ProcessPool(listen("127.0.0.1", 0), serve, processes=1, grace=1)
+run(main(), loop=sys.argv[1])
+"""
+"""Who waits for processes of a pool that closes, and of one that is closed."""
 
 NOBODY = 54321
 """A user who has no processes, hence can be at his limit."""
@@ -292,3 +316,9 @@ def test_without_its_zygote_a_pool_ends_with_one_line(loop_name: str) -> None:
         await_end(*pids)
     finally:
         server.kill()
+
+
+def test_nobody_waits_for_the_processes_of_a_pool_that_was_closed(loop_name: str) -> None:
+    command = [sys.executable, "-c", CLOSED, loop_name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (0, "the pool is closed\n" * 2)
