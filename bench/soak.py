@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from aiolsp.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, UsageError
@@ -167,7 +167,7 @@ class Soak:
             if self._outcome.events and self._outcome.samples:
                 last = self._outcome.samples[-1]
                 progress(f"{last.at:.0f} s, {len(self._outcome.events)} events, {format_size(last.memory)}")
-            self._ended.wait(max(0.0, min(*due.values(), end) - monotonic()))
+            sleep(max(0.0, min(*due.values(), end) - monotonic()))
 
     def _sample(self, begun: float) -> None:
         taken = sample(self._server.pid, monotonic() - begun)
@@ -194,7 +194,7 @@ class Soak:
                 if over(set(self._workers())):
                     event.took = elapsed
                     return
-            self._ended.wait(LOOK)
+            sleep(LOOK)
 
     def _workers(self) -> dict[int, int]:
         """How many connections each serving worker has, by its process id."""

@@ -184,14 +184,18 @@ def test_two_signals_at_one_moment_leave_nobody_who_writes(tmp_path: Path, monke
     """What writes to a directory that is being removed keeps it from being removed."""
     numbers = signal.SIGINT, signal.SIGTERM
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object) -> None:  # while it waits for what is due next
         signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         for number in numbers:
             signal.raise_signal(number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
-    monkeypatch.setattr(Soak, "_supervise", interrupted)
+    monkeypatch.setattr(Soak, "_sample", lambda *_: signal.setitimer(signal.ITIMER_REAL, 0.05))
     before = set(threading.enumerate())
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        Soak(soak_parser().parse_args(["--clients", "1"]), tmp_path / "site").run(lambda _: None)
+    handler = signal.signal(signal.SIGALRM, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            Soak(soak_parser().parse_args(["--clients", "1"]), tmp_path / "site").run(lambda _: None)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
     assert not [thread for thread in threading.enumerate() if thread not in before and "_change_files" in thread.name]
