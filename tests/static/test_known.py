@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -280,9 +281,12 @@ def test_a_sibling_may_be_missed_until_the_looks_at_directories_are_forgotten(
         root.close()
         pytest.skip("the file system of temporary files knows no RWF_NOWAIT")
 
+    def has_again() -> bool:
+        return root.load_again(outline) is not None
+
     def looks() -> bool:
         root.forget()
-        wait_until(lambda: root.load_again(outline) is not None, "an answer without a wait")
+        wait_until(has_again, "an answer without a wait")
         return outline.alone_in is not None
 
     shared = not look_always and not follow
@@ -291,7 +295,7 @@ def test_a_sibling_may_be_missed_until_the_looks_at_directories_are_forgotten(
     assert looks() is shared
     sibling = "page.html.gz" if not follow else "../nothing"
     (site / "sub" / sibling).write_bytes(b"compressed")
-    for known in (lambda: root.load_again(outline) is not None, lambda: root.still_has(outline)):
+    for known in (has_again, partial(root.still_has, outline)):
         if shared:
             wait_until(known, "an answer without a wait")
         else:
