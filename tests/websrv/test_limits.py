@@ -155,3 +155,27 @@ def test_a_silent_unix_client_is_not_one_of_many_from_one_address(shell: Shell, 
         assert len(lines) == 6 and all(line.startswith("- - - [") for line in lines)
     finally:
         process.kill()
+
+
+def test_who_begins_a_head_has_the_time_for_a_head_and_not_what_was_left_of_an_idle_one(
+    loop_name: str, tmp_path: Path
+) -> None:
+    limits = Limits(head_timeout=10, idle_timeout=1000)
+    with hosted(loop_name, tmp_path, Settings(limits=limits)) as host:
+        peer, served = host.connect()
+        with peer:
+            host.wait_until(lambda: served._timer.active, "its timer")
+            peer.sendall(b"GET / HTTP/1.1\r\n")
+            host.wait_until(lambda: host.waits_for(served, Phase.HEAD), "the rest of a head awaited")
+            assert host.call(lambda: served._timer.deadline - host.service.timers.time()) <= 10
+
+
+def test_the_timer_of_who_is_gone_goes_with_him(loop_name: str, tmp_path: Path) -> None:
+    with hosted(loop_name, tmp_path) as host:
+        timers = host.service.timers.timers
+        before = host.call(lambda: len(timers))
+        peer, served = host.connect()
+        with peer:
+            host.wait_until(lambda: served._timer.active, "its timer")
+        host.wait_until(lambda: not host.service.connections, "the connection lost")
+        assert host.call(lambda: len(timers)) == before
