@@ -1,24 +1,38 @@
 """Whatever ends a program of bench/ ends it as Ctrl-C does, so that no server and no directory of its own is left.
 
 The servers that are started have sessions of their own: neither Ctrl-C nor the end of the terminal reaches them.
+
+Within asyncio.run Ctrl-C cancels the main task. An exception raised there would be whose callback it happened to meet:
+uvloop prints it, closes that connection, and goes on. So the other signals are passed on as SIGINT.
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 from aiolsp.linux.lifetime import handler_after
 from aiolsp.linux.signals import stop_signals
+from aiolsp.sansio.stopping import ECHO
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; SIGINT even where a shell has let it be ignored."""
+    """SIGINT interrupts, even where a shell has let it be ignored; SIGTERM and SIGHUP are SIGINT, an echo is none."""
+    passed_on = -ECHO
+
+    def pass_on(*_: object) -> None:
+        nonlocal passed_on
+        if time.monotonic() - passed_on >= ECHO:
+            passed_on = time.monotonic()
+            signal.raise_signal(signal.SIGINT)
+
     numbers = stop_signals()
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    interrupt = signal.default_int_handler
+    before = [signal.signal(number, interrupt if number is signal.SIGINT else pass_on) for number in numbers]
     try:
         yield
     finally:

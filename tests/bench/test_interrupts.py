@@ -37,6 +37,28 @@ def test_each_signal_to_stop_interrupts(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_meets_a_callback_is_not_an_error_of_it(
+    number: signal.Signals, loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        ours, peers = socket.socketpair()
+        with peers:
+            await asyncio.get_running_loop().connect_accepted_socket(Hit, ours)
+            peers.send(b"x")
+            await asyncio.sleep(DEADLINE)
+
+    class Hit(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            signal.raise_signal(number)
+            signal.raise_signal(number)  # as timeout(1) does
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        run(main(), loop=loop)
+    assert not caplog.records
+
+
 def test_what_nohup_has_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
