@@ -22,12 +22,13 @@ from aiolsp.sansio.stopping import ECHO
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT interrupts, even where a shell has let it be ignored; SIGTERM and SIGHUP are SIGINT, an echo is none."""
-    passed_on = -ECHO
+    came: float | None = None
 
     def pass_on(*_: object) -> None:
-        nonlocal passed_on
-        if time.monotonic() - passed_on >= ECHO:
-            passed_on = time.monotonic()
+        nonlocal came
+        before, came = came, time.monotonic()
+        echo = _cancelled() if before is None else came - before < ECHO
+        if not echo:
             signal.raise_signal(signal.SIGINT)
 
     numbers = stop_signals()
@@ -38,6 +39,12 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler_after(number, handler))
+
+
+def _cancelled() -> bool:
+    """Whether SIGINT has come before, and within asyncio.run: its handler knows the main task."""
+    task = getattr(signal.getsignal(signal.SIGINT), "keywords", {}).get("main_task")
+    return task is not None and task.cancelling() > 0
 
 
 @contextmanager
