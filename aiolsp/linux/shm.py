@@ -88,8 +88,8 @@ class SharedMemory:
 
 
 def _refuse_more_than_available(size: int) -> None:
-    with open("/proc/meminfo", encoding="ascii") as table:
-        available = next(int(line.split()[1]) * 1024 for line in table if line.startswith("MemAvailable:"))
+    with open("/proc/meminfo", "rb") as table:
+        available = next(int(line.split()[1]) * 1024 for line in table if line.startswith(b"MemAvailable:"))
     if size > available:
         raise _refusal(errno.ENOMEM, f"{size} bytes of shared memory")
 
