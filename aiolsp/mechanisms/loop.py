@@ -43,6 +43,7 @@ def run(main: Coroutine[Any, Any, T], *, loop: str = "auto") -> T:
 
         async def begin() -> T:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            await asyncio.sleep(0)  # what came meanwhile has cancelled this task: not one step of main is to be undone
             return await main
 
         with closing(main), closing(begin()) as begun, asyncio.Runner(loop_factory=loop_factory(loop)) as runner:

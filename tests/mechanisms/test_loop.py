@@ -102,7 +102,7 @@ def test_ctrl_c_before_the_program_has_begun_ends_it_and_nothing_complains(
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_ctrl_c_while_the_loop_is_made_ends_the_program_at_its_first_wait(
+def test_ctrl_c_while_the_loop_is_made_lets_the_program_take_no_step(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[bool] = []
@@ -110,7 +110,6 @@ def test_ctrl_c_while_the_loop_is_made_ends_the_program_at_its_first_wait(
     async def main() -> None:
         begun.append(True)
         await asyncio.sleep(DEADLINE)
-        begun.append(False)
 
     factory = loop_factory(name)
 
@@ -121,7 +120,7 @@ def test_ctrl_c_while_the_loop_is_made_ends_the_program_at_its_first_wait(
     monkeypatch.setattr(loop_module, "loop_factory", lambda _: interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(main())
-    assert begun == [True]
+    assert not begun
 
 
 @pytest.mark.parametrize("name", LOOPS)
