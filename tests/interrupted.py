@@ -63,8 +63,6 @@ def heard(parser: argparse.ArgumentParser, argv: Sequence[str] | None, run: Call
 
 
 # Before a program takes the names.
-cli.execute = heard
-cli.ready = lambda addresses: started.ready(addresses)
 
 
 def tell(*what: object) -> None:
@@ -102,5 +100,7 @@ def main(module: str, moments: int, words: list[str]) -> None:
                 tell(number, moment, status, complaints, os.listdir())
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # only here: who imports this module has other tests to run
+    cli.execute = heard
+    cli.ready = lambda addresses: started.ready(addresses)
     main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
