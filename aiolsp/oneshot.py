@@ -70,8 +70,8 @@ import threading
 from collections.abc import Sequence
 
 from aiolsp.cli import execute, program_parser, ready, say
-from aiolsp.linux.held_socket import HeldSocket
 from aiolsp.linux.listener import Address, format_address, listen
+from aiolsp.linux.worker_hold import WorkerHold
 from aiolsp.mechanisms.acceptor import Acceptor
 from aiolsp.mechanisms.epoll import EpollWatcher
 from aiolsp.mechanisms.loop import run
@@ -164,7 +164,7 @@ class OneshotConnection:
         self._ended = ""
         self.fd = peer.fileno()
         self.peer = format_address(address)
-        self._held = HeldSocket(server, peer, self.peer)
+        self._held = WorkerHold(server, peer, self.peer)
 
     def ready(self, fd: int, events: int) -> None:
         """Something came: give the socket to a worker."""

@@ -70,8 +70,8 @@ from aiolsp.blocking.mechanisms.threads import HalfSyncPool, QueueFull
 from aiolsp.blocking.mechanisms.timers import seconds_until
 from aiolsp.cli import execute, program_parser, ready, say
 from aiolsp.linux.epoll_flags import flag_names
-from aiolsp.linux.held_socket import HeldSocket
 from aiolsp.linux.listener import Address, format_address, listen
+from aiolsp.linux.worker_hold import WorkerHold
 from aiolsp.tracing import trace
 
 log = logging.getLogger("aiolsp.oneshot")
@@ -171,7 +171,7 @@ class OneshotConnection:
         self._lock = threading.Lock()
         self.fd = peer.fileno()
         self.peer = format_address(address)
-        self._held = HeldSocket(server, peer, self.peer)
+        self._held = WorkerHold(server, peer, self.peer)
 
     def ready(self, fd: int, events: int) -> None:
         """Something came: give the socket to a worker."""

@@ -37,7 +37,7 @@ class Holder(Protocol):
         """Print a line, from any thread, and whole."""
 
 
-class HeldSocket:
+class WorkerHold:
     """The non-blocking *sock* of *peer*, and the threads that hold it; `read_on` is for workers."""
 
     def __init__(self, server: Holder, sock: socket.socket, peer: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiolsp.linux.held_socket import HeldSocket
+from aiolsp.linux.worker_hold import WorkerHold
 from harness import DEADLINE
 
 
@@ -24,7 +24,7 @@ class Server:
         self.changed = threading.Condition()
         self.peer, self.ours = socket.socketpair()
         self.ours.setblocking(False)
-        self.held = HeldSocket(self, self.ours, "peer")
+        self.held = WorkerHold(self, self.ours, "peer")
         self.endings: list[str] = []
         self.workers: list[threading.Thread] = []
 
